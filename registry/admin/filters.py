@@ -1,0 +1,67 @@
+"""Filters of lists that make no query over the list itself to find their choices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.http import HttpRequest
+
+from registry.models import Node
+
+
+class Among(admin.SimpleListFilter):
+    """Rows whose field has the chosen one of its known values."""
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        raise NotImplementedError
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        value = self.value()
+        if value is None:
+            return queryset
+        if value not in {str(choice) for choice, _ in self.lookup_choices}:
+            raise IncorrectLookupParameters(f"{self.parameter_name} {value!r}")
+        return queryset.filter(**{self.parameter_name or "": value})
+
+
+def among(field: str, values: Iterable[str]) -> type[Among]:
+    """A filter of the field by a fixed set of values."""
+    choices = [(str(value), str(value).replace("_", " ")) for value in values]
+
+    class Fixed(Among):
+        title = field.replace("_", " ")
+        parameter_name = field
+
+        def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+            return choices
+
+    return Fixed
+
+
+class OnNode(Among):
+    title = "node"
+    parameter_name = "node"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return list(Node.objects.values_list("pk", "name"))
+
+
+class OfTask(Among):
+    """Rows of one task, reached by links; the choice is the task that was asked for."""
+
+    title = "task"
+    parameter_name = "task"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        value = self.value() or ""
+        if not value:
+            return []
+        return [(value, f"task {value}")] if is_number(value) else [("", "")]
+
+
+def is_number(text: str) -> bool:
+    """Whether it is a whole number that every database can hold."""
+    return text.isascii() and text.isdigit() and len(text) <= 18

@@ -1,0 +1,32 @@
+"""Attempts and events: what happened to tasks; nobody rewrites it."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+
+from registry.admin.filters import OfTask, OnNode, among
+from registry.admin.page import Newest, Page
+from registry.models import Attempt, TaskEvent
+from registry.states import REASONS, State
+
+
+@admin.register(Attempt)
+class AttemptPage(Page):
+    list_display = (
+        "celery_id", "node", "outcome", "reason", "pid", "exit_code", "signal",
+        "peak_memory", "assigned_at", "started_at", "finished_at",
+    )  # fmt: skip
+    list_filter = (OfTask, OnNode, among("reason", REASONS))
+    list_select_related = ("node",)
+    ordering = ("-pk",)
+    paginator = Newest
+    sortable_by = ()
+
+
+@admin.register(TaskEvent)
+class TaskEventPage(Page):
+    list_display = ("at", "task_id", "attempt", "verb", "state", "reason", "message")
+    list_filter = (OfTask, among("state", State.values), among("reason", REASONS))
+    ordering = ("-pk",)
+    paginator = Newest
+    sortable_by = ()

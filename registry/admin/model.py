@@ -1,0 +1,118 @@
+"""Models: versions go by their rule alone, aliases move."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.http import HttpRequest
+
+from registry.addresses import check_alias
+from registry.admin.page import Page
+from registry.errors import Problem
+from registry.models import Alias, Model, ModelVersion
+
+
+@admin.register(Model)
+class ModelPage(Page):
+    editable = ("description",)
+    list_display = ("name", "last_number", "created_at")
+    search_fields = ("name",)
+
+
+@admin.register(ModelVersion)
+class ModelVersionPage(Page):
+    list_display = ("__str__", "recipe", "size", "task_id", "owner", "created_at")
+    list_select_related = ("model", "owner")
+    ordering = ("-pk",)
+    search_fields = ("model__name", "digest", "weights_sha256")
+    sortable_by = ("size",)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return admin.ModelAdmin.has_delete_permission(self, request, obj)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """What would go, and the aliases that stand against it."""
+        versions = list(objs)
+        named = Alias.objects.filter(version__in=versions).select_related("model")
+        against = [f"{alias}: move or delete it first" for alias in named]
+        texts = [str(version) for version in versions]
+        return texts, {"model versions": len(texts)}, set(), against
+
+    def delete_model(self, request: HttpRequest, obj: ModelVersion) -> None:
+        with transaction.atomic():
+            # Held, so that no alias can be pointed at it between the look and the end.
+            locked = ModelVersion.objects.select_for_update().filter(pk=obj.pk).first()
+            if locked is not None and locked.aliases.exists():
+                raise PermissionDenied(f"An alias names {locked}.")
+            if locked is not None:
+                locked.delete()
+
+    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
+        with transaction.atomic():
+            for version in queryset:
+                self.delete_model(request, version)
+
+
+class AliasForm(forms.ModelForm):  # type: ignore[type-arg]
+    class Meta:
+        model = Alias
+        fields = ["model", "name", "version"]
+
+    def clean_name(self) -> str:
+        try:
+            return check_alias(self.cleaned_data["name"])
+        except Problem as problem:
+            raise forms.ValidationError(problem.detail) from None
+
+    def clean(self) -> dict[str, Any]:
+        asked: dict[str, Any] = super().clean() or self.cleaned_data
+        model, version = (
+            asked.get("model", self.instance.model_id),
+            asked.get("version"),
+        )
+        if model and version and version.model_id != getattr(model, "pk", model):
+            self.add_error("version", f"{version} is not a version of that model.")
+        return asked
+
+
+@admin.register(Alias)
+class AliasPage(Page):
+    editable = ("version",)
+    form = AliasForm
+    list_display = ("__str__", "version", "moved_at")
+    list_select_related = ("model", "version__model")
+    search_fields = ("name", "model__name")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return admin.ModelAdmin.has_add_permission(self, request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return admin.ModelAdmin.has_delete_permission(self, request, obj)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        if obj is None:
+            return [(None, {"fields": AliasForm.Meta.fields})]
+        return super().get_fieldsets(request, obj)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return super().get_readonly_fields(request, obj) if obj else ()
+
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        form = super().get_form(request, obj, change=change, **kwargs)
+        if "version" in form.base_fields:
+            versions = ModelVersion.objects.select_related("model")
+            of_model = {} if obj is None else {"model": obj.model_id}
+            form.base_fields["version"].queryset = versions.filter(**of_model)
+        return form
+
+    def save_model(
+        self, request: HttpRequest, obj: Any, form: Any, change: Any
+    ) -> None:
+        row = obj.model.point(obj.name, obj.version)
+        obj.pk, obj.moved_at = row.pk, row.moved_at

@@ -1,0 +1,105 @@
+"""Files of the store that no row names: what a crash, a cut or a deletion left."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from registry import clock, store, uploads
+from registry.models import ModelVersion, Task, Upload
+
+OLD = datetime.timedelta(hours=1)  # younger files may be about to get their row
+ASIDE = re.compile(r"[0-9a-f]{24}([._-][\w.-]*)?\Z")
+DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+OBJECT = re.compile(r"[0-9a-f]{64}(\.files)?\Z")
+NUMBER = re.compile(r"[1-9][0-9]{0,17}\Z")
+
+
+def remove() -> dict[str, int]:
+    """Remove them; the number of entries by section, and the bytes that were freed.
+
+    Only names that the store itself gives are looked at, and no symbolic link is followed.
+    """
+    counts = {"aside": 0, "objects": 0, "models": 0, "tasks": 0, "bytes": 0}
+    root = store.root()
+    sections = (
+        ("aside", _entries(root / "aside", ASIDE), _never, _remove),
+        ("objects", _objects(root / "objects"), _is_object_named, _remove_object),
+        ("models", _entries(root / "models", DIGEST), _is_model_named, _remove),
+        ("tasks", _entries(root / "tasks", NUMBER), _is_task_there, _remove),
+    )
+    for section, entries, is_named, take in sections:
+        for path in entries:
+            if is_named(path):
+                continue
+            size = _size_if_old(path)
+            if size is not None:
+                take(path)
+                counts[section] += 1
+                counts["bytes"] += size
+    return counts
+
+
+def _never(path: Path) -> bool:
+    return False
+
+
+def _is_object_named(path: Path) -> bool:
+    sha256 = path.name.removesuffix(".files")
+    return Upload.objects.naming_objects().filter(sha256=sha256).exists()
+
+
+def _is_model_named(path: Path) -> bool:
+    return ModelVersion.objects.filter(digest=path.name).exists()
+
+
+def _is_task_there(path: Path) -> bool:
+    return Task.objects.filter(pk=int(path.name)).exists()
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _remove_object(path: Path) -> None:
+    uploads.forget(path.name.removesuffix(".files"))
+
+
+def _objects(directory: Path) -> Iterator[Path]:
+    for shelf in _entries(directory, re.compile(r"[0-9a-f]{2}\Z")):
+        yield from _entries(shelf, OBJECT)
+
+
+def _entries(directory: Path, pattern: re.Pattern[str]) -> Iterator[Path]:
+    """Files and directories of such names; symbolic links are passed over."""
+    if directory.is_symlink() or not directory.is_dir():
+        return
+    for entry in sorted(directory.iterdir()):
+        if pattern.match(entry.name) and not entry.is_symlink():
+            yield entry
+
+
+def _size_if_old(path: Path) -> int | None:
+    """Its bytes if nothing in it was written for an hour, else None."""
+    young = (clock.now() - OLD).timestamp()
+    size = 0
+    for one in _walk(path):
+        try:
+            stat = one.lstat()
+        except FileNotFoundError:  # somebody else is at it
+            return None
+        if stat.st_mtime > young:
+            return None
+        size += stat.st_size
+    return size
+
+
+def _walk(path: Path) -> Iterator[Path]:
+    yield path
+    if path.is_dir() and not path.is_symlink():
+        for directory, names, files in os.walk(path):
+            yield from (Path(directory, name) for name in (*names, *files))

@@ -1,0 +1,112 @@
+"""The regular duties: rescue, expire, clean. Each may run twice at once without harm."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from collections import Counter
+
+from django.db import transaction
+from django.db.models import QuerySet
+
+from registry import clock, discovery, idempotency, leftovers, sealing
+from registry.models import IdempotencyKey, Node, Pulse, Stale, Task, Upload
+from registry.models.node import LOST_AFTER
+from registry.scheduler import dispatch
+from registry.states import State
+
+log = logging.getLogger(__name__)
+
+UNKNOWN_AFTER = datetime.timedelta(seconds=60)  # without a beat, on a node that lives
+
+
+def rescue() -> dict[str, int]:
+    """Release what no worker runs any more, then place anew; how many, by what became of them.
+
+    That is what was placed on a node that is lost or stopped, and what runs on a living node
+    that has not spoken of it for a minute.
+    """
+    moment = clock.now()
+    seen: Counter[str] = Counter()
+    for node in Node.objects.lost(moment):
+        said = f"{node.name} was last seen at {_told(node.beat_at)}."
+        here = Task.objects.placed().filter(
+            node=node, node__stopped_at=None, node__beat_at__lte=moment - LOST_AFTER
+        )
+        _release(here, "node_lost", said, seen)
+    stopped = Task.objects.placed().filter(node__stopped_at__lte=moment - LOST_AFTER)
+    _release(stopped, "worker_stopped", "Its worker was stopped.", seen)
+    unknown = Task.objects.filter(
+        state=State.RUNNING, beat_at__lte=moment - UNKNOWN_AFTER
+    )
+    _release(unknown, "node_lost", "Its worker no longer spoke of it.", seen)
+    summary = {
+        name: seen[name]
+        for name in ("found", "released", "failed", "cancelled", "paused")
+    }
+    if seen["found"]:
+        log.warning("Rescued: %s", summary)
+    dispatch()
+    Pulse.record("rescue")
+    return summary
+
+
+def expire() -> dict[str, int]:
+    """Services without beats, uploads that stand still, old records and idempotency keys."""
+    moment = clock.now()
+    services = discovery.expire()
+    stalled = 0
+    for upload in Upload.objects.stalled(moment):
+        # By the same look: bytes that came between keep it.
+        if Upload.objects.stalled(moment).filter(pk=upload.pk).exists():
+            text = f"No bytes came after {_told(upload.touched_at)}; send it again."
+            stalled += upload.fail("cut_short", text)
+    failed = Upload.objects.filter(state=Upload.State.FAILED, expires_at__lte=moment)
+    keys = IdempotencyKey.objects.filter(created_at__lte=moment - idempotency.KEPT)
+    summary = {
+        **{f"services_{name}": count for name, count in services.items()},
+        "uploads_stalled": stalled,
+        "uploads_sent_again": sealing.send_again(),
+        "uploads_removed": failed.delete()[0],
+        "keys_removed": keys.delete()[0],
+    }
+    if any(summary.values()):
+        log.info("Expired: %s", summary)
+    Pulse.record("expire")
+    return summary
+
+
+def clean() -> dict[str, int]:
+    """Remove files of the store that no row names and that are old enough."""
+    summary = leftovers.remove()
+    if any(summary.values()):
+        log.info("Cleaned: %s", summary)
+    Pulse.record("clean")
+    return summary
+
+
+def _release(
+    rows: QuerySet[Task], reason: str, message: str, seen: Counter[str]
+) -> None:
+    for task in rows.order_by("pk"):
+        try:
+            with transaction.atomic():
+                # By the same look, and held: a beat that came between keeps it.
+                still = rows.filter(pk=task.pk, attempt=task.attempt)
+                if not still.select_for_update(of=("self",)).values_list("pk"):
+                    continue
+                task.release(reason, _sentence(task, message))
+        except Stale:
+            continue
+        seen["found"] += 1
+        seen["released" if task.state == State.PENDING else task.state] += 1
+
+
+def _sentence(task: Task, message: str) -> str:
+    if task.beat_at is None:
+        return message
+    return f"{message} The task's last beat was at {_told(task.beat_at)}."
+
+
+def _told(moment: datetime.datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

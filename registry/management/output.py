@@ -1,0 +1,81 @@
+"""How commands print: rich on a terminal, plain lines elsewhere, JSON when asked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+from rich.console import Console
+from rich.table import Table
+
+from registry.errors import Problem
+from registry.models import Task
+
+
+class Failed(CommandError):
+    """The command did not do what it was asked; exit code 1."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, returncode=1)
+
+
+class WrongUse(CommandError):
+    """The command was asked for what cannot be; exit code 2."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, returncode=2)
+
+
+class Command(BaseCommand):
+    """A command whose Problems become one sentence and an exit code."""
+
+    def execute(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().execute(*args, **options)
+        except Problem as problem:
+            kind = WrongUse if problem.status == 422 else Failed
+            raise kind(f"{problem.detail} [{problem.code}]") from None
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+    def print_json(self, value: Any) -> None:
+        self.stdout.write(json.dumps(value, indent=2, default=str))
+
+    def print_table(
+        self, columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = ""
+    ) -> None:
+        """A table on a terminal, tab-separated lines elsewhere."""
+        texts = [[("" if cell is None else str(cell)) for cell in row] for row in rows]
+        if not self.stdout.isatty():
+            for line in [list(columns), *texts]:
+                self.stdout.write("\t".join(line))
+            return
+        table = Table(*columns, title=title or None)
+        for line in texts:
+            table.add_row(*line)
+        Console().print(table)
+
+
+def task_of(text: str) -> Task:
+    """The task of that id. Raises WrongUse or Failed."""
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise WrongUse(f"{text!r} is not a task's id.")
+    task = Task.objects.select_related("node", "owner").filter(pk=int(text)).first()
+    if task is None:
+        raise Failed(f"There is no task {text}.")
+    return task
+
+
+def ago(moment: Any) -> str:
+    """How long since, in one unit."""
+    if moment is None:
+        return ""
+    seconds = (timezone.now() - moment).total_seconds()
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,307 @@
+"""The verbs of a task: each change of state is one guarded UPDATE with its event."""
+
+from __future__ import annotations
+
+import datetime
+import random
+from typing import TYPE_CHECKING, Any
+
+from django.db import models, transaction
+from django.db.models import Case, F, Q, Value, When
+from django.db.models.functions import Coalesce
+
+from registry import clock
+from registry.states import FINAL, LIVE, REASONS, Move, Retry, State
+
+if TYPE_CHECKING:
+    from registry.models.node import Node
+
+MAX_RELEASES = 30  # placements that a task may lose without any fault of its own
+BACK_OFF = datetime.timedelta(seconds=2)  # doubled with each retry
+LONGEST_WAIT = datetime.timedelta(minutes=10)
+
+
+class Stale(Exception):
+    """The row has moved on; the caller stops and writes nothing more."""
+
+
+class Life(models.Model):
+    """What may happen to a task. A worker's verbs hold its attempt in their WHERE."""
+
+    if TYPE_CHECKING:
+        pk: int
+        state: str
+        attempt: int
+        reason: str
+        message: str
+        retries: int
+        max_retries: int
+        releases: int
+        cancel_requested_at: datetime.datetime | None
+        pause_requested_at: datetime.datetime | None
+        attempts: Any
+        events: Any
+
+    class Meta:
+        abstract = True
+
+    # Verbs of the scheduler
+
+    def assign(self, node: Node) -> None:
+        """Place it on the node; the attempt that begins here fences all later writes."""
+        moment = clock.now()
+        with transaction.atomic():
+            self._move(
+                Move.ASSIGN,
+                at=moment,
+                say=f"On {node.name}.",
+                attempt=F("attempt") + 1,
+                node=node,
+                assigned_at=moment,
+                sent_at=moment,
+                started_at=None,
+                beat_at=None,
+                not_before=None,
+                waiting_for=[],
+                estimated_start=None,
+                reason="",
+                message="",
+            )
+            self.attempts.create(
+                number=self.attempt,
+                node=node,
+                incarnation=node.incarnation,
+                assigned_at=moment,
+            )
+
+    # Verbs of the supervisor
+
+    def start(self, node: Node) -> None:
+        """Claim it for this life of the node; a second delivery finds it Stale."""
+        moment = clock.now()
+        # Not a join: PostgreSQL would not look at the state again after waiting for the
+        # row, and every start of a doubled message would win.
+        by = node.incarnation
+        mine = Q(node__in=type(node).objects.filter(pk=node.pk, incarnation=by))
+        begun = {"started_at": moment, "beat_at": moment}
+        with transaction.atomic():
+            self._move(Move.START, also=mine, at=moment, **begun)
+            self._live_attempt().update(started_at=moment, incarnation=by)
+
+    def beat(self, **changes: Any) -> None:
+        """Show that its supervisor lives, with what changed: progress, metrics."""
+        rows = self._this_attempt({State.RUNNING})
+        if rows.update(beat_at=clock.now(), **changes) != 1:
+            raise Stale(f"task {self.pk}: attempt {self.attempt} is over")
+        self.refresh_from_db()
+
+    def complete(self, result: dict[str, Any], **attempt: Any) -> None:
+        """End it well; Stale once its owner has asked to cancel it."""
+        unasked = Q(cancel_requested_at=None)
+        self._finish(Move.COMPLETE, attempt, also=unasked, result=result)
+
+    def fail(self, reason: str, message: str, **attempt: Any) -> None:
+        """End it, or where the reason allows another try put it back in line."""
+        because = REASONS[reason]
+        if because.retry is Retry.FREE:
+            return self.release(reason, message, **attempt)
+        message = message.strip() or f"It failed ({reason}) and gave no more words."
+        with transaction.atomic():
+            self._lock(Move.FAIL)
+            if self.cancel_requested_at:
+                self.cancel(f"Cancelled on request. {message}", **attempt)
+            elif because.retry is Retry.NEVER or self.retries >= self.max_retries:
+                self._finish(Move.FAIL, attempt, reason=reason, message=message)
+            else:
+                wait = min(BACK_OFF * 2 ** min(self.retries, 20), LONGEST_WAIT)
+                wait *= random.uniform(0.8, 1.2)  # noqa: S311
+                retries = F("retries") + 1
+                self._put_back(reason, message, attempt, wait=wait, retries=retries)
+        return None
+
+    def release(self, reason: str, message: str, **attempt: Any) -> None:
+        """Give its resources back and wait again; a wish to cancel or pause is met."""
+        with transaction.atomic():
+            self._lock(Move.RELEASE)
+            if self.cancel_requested_at:
+                self.cancel(f"Cancelled on request. {message}", **attempt)
+            elif self.releases >= MAX_RELEASES:
+                message = f"{message} It was placed {MAX_RELEASES} times in vain."
+                self._finish(Move.FAIL, attempt, reason=reason, message=message)
+            else:
+                self._put_back(reason, message, attempt, releases=F("releases") + 1)
+
+    def cancel(self, message: str = "Cancelled on request.", **attempt: Any) -> None:
+        """End it as its supervisor, after the job is gone."""
+        self._finish(Move.CANCEL, attempt, reason="cancelled_by_user", message=message)
+
+    def pause(self, message: str = "Paused on request.", **attempt: Any) -> None:
+        """Let go at a checkpoint, as its supervisor."""
+        with transaction.atomic():
+            self._lock(Move.PAUSE)
+            if self.cancel_requested_at:
+                return self.cancel(f"Cancelled on request. {message}", **attempt)
+            self._move(Move.PAUSE, say=message, pause_requested_at=None, beat_at=None)
+            self._end_attempt(attempt, message=message)
+        return None
+
+    def remark(self, verb: str, message: str = "") -> None:
+        """Append one line as this attempt's supervisor; Stale once the attempt is over."""
+        with transaction.atomic():
+            if not self._this_attempt(LIVE).select_for_update().exists():
+                raise Stale(f"task {self.pk}: attempt {self.attempt} is over")
+            self.note(verb, message)
+
+    # Verbs of the user
+
+    def request_cancel(self) -> None:
+        """Cancel at once if nobody runs it; otherwise ask its supervisor to stop it."""
+        moment = clock.now()
+        said = "Cancelled on request; nothing was running."
+        with transaction.atomic():
+            self._write(
+                self._rows(LIVE),
+                "request_cancel",
+                at=moment,
+                cancel_requested_at=Coalesce("cancel_requested_at", Value(moment)),
+                state=self._unless_running("state", State.CANCELLED),
+                finished_at=self._unless_running("finished_at", moment),
+                reason=self._unless_running("reason", "cancelled_by_user"),
+                message=self._unless_running("message", said),
+                waiting_for=[],
+            )
+            if self.state in FINAL:
+                self._end_attempt({}, reason=self.reason, message=self.message)
+
+    def request_pause(self) -> None:
+        """Ask its supervisor to checkpoint and let go."""
+        asked = Coalesce("pause_requested_at", Value(clock.now()))
+        rows = self._rows({State.RUNNING})
+        self._write(rows, "request_pause", pause_requested_at=asked)
+
+    def resume(self) -> None:
+        rows = self._rows(Move.RESUME.sources)
+        self._write(rows, "resume", state=Move.RESUME.target, not_before=None)
+
+    def retry(self, *, start_over: bool = False) -> None:
+        """Begin a failed or cancelled task again, from its checkpoint if it has one."""
+        fresh: dict[str, Any] = {"progress": {}, "metrics": {}} if start_over else {}
+        self._write(
+            self._rows(Move.RETRY.sources),
+            "retry",
+            state=Move.RETRY.target,
+            finished_at=None,
+            cancel_requested_at=None,
+            pause_requested_at=None,
+            reason="",
+            message="",
+            retries=0,
+            releases=0,
+            not_before=None,
+            result={},
+            resume_from="start" if start_over else "checkpoint",
+            **fresh,
+        )
+
+    def note(
+        self,
+        verb: str,
+        message: str = "",
+        *,
+        at: datetime.datetime | None = None,
+        reason: str = "",
+    ) -> None:
+        """Append one line to the timeline."""
+        told = {"verb": verb, "reason": reason, "message": message}
+        self.events.create(
+            at=at or clock.now(), state=self.state, attempt=self.attempt, **told
+        )
+
+    # Below: how a change is written
+
+    def _rows(self, states: Any) -> Any:
+        tasks: Any = type(self)._default_manager
+        return tasks.filter(pk=self.pk, state__in=states)
+
+    def _this_attempt(self, states: Any) -> Any:
+        return self._rows(states).filter(attempt=self.attempt)
+
+    def _live_attempt(self) -> Any:
+        return self.attempts.filter(number=self.attempt, finished_at=None)
+
+    def _unless_running(self, field: str, value: Any) -> Case:
+        kind: Any = self._meta.get_field(field)
+        new = Value(value, output_field=kind)
+        return Case(When(state=State.RUNNING, then=F(field)), default=new)
+
+    def _lock(self, move: Move) -> None:
+        """Hold the row, so that a wish cannot come between the look and the write."""
+        rows = self._this_attempt(move.sources).select_for_update()
+        try:
+            self.refresh_from_db(from_queryset=rows)
+        except type(self).DoesNotExist:
+            raise Stale(f"task {self.pk}: too late to {move.name.lower()}") from None
+
+    def _move(self, move: Move, *, also: Q | None = None, **changes: Any) -> None:
+        """Make one move, if the row is still this attempt and at the move's start."""
+        rows = self._this_attempt(move.sources).filter(also or Q())
+        self._write(rows, move.name.lower(), state=move.target, **changes)
+
+    def _finish(self, move: Move, attempt: dict[str, Any], **changes: Any) -> None:
+        moment = clock.now()
+        with transaction.atomic():
+            self._move(
+                move,
+                at=moment,
+                say=changes.get("message", ""),
+                finished_at=moment,
+                pause_requested_at=None,
+                **changes,
+            )
+            self._end_attempt(attempt, reason=self.reason, message=self.message)
+
+    def _put_back(
+        self,
+        reason: str,
+        message: str,
+        attempt: dict[str, Any],
+        *,
+        wait: datetime.timedelta | None = None,
+        **changes: Any,
+    ) -> None:
+        if self.pause_requested_at and self.state == State.RUNNING:
+            return self.pause(f"Paused on request. {message}", **attempt)
+        moment = clock.now()
+        self._move(
+            Move.RELEASE,
+            at=moment,
+            say=message,
+            reason=reason,
+            message=message,
+            not_before=moment + wait if wait else None,
+            beat_at=None,
+            resume_from="checkpoint",
+            **changes,
+        )
+        return self._end_attempt(attempt, reason=reason, message=message)
+
+    def _end_attempt(self, fields: dict[str, Any], **why: str) -> None:
+        self._live_attempt().update(
+            finished_at=clock.now(), outcome=self.state, **why, **fields
+        )
+
+    def _write(
+        self,
+        rows: Any,
+        verb: str,
+        *,
+        at: datetime.datetime | None = None,
+        say: str = "",
+        **changes: Any,
+    ) -> None:
+        with transaction.atomic():
+            if rows.update(**changes) != 1:
+                raise Stale(f"task {self.pk}: too late to {verb}")
+            self.refresh_from_db()
+            reason = self.reason if "reason" in changes else ""
+            self.note(verb, say, at=at, reason=reason)

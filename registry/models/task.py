@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import datetime
+from typing import Any, Self
+
+from django.conf import settings
+from django.db import models, transaction
+from django.db.models import Q
+
+from registry import clock
+from registry.kinds import KINDS, LANES
+from registry.models.life import Life, Stale
+from registry.resources import Resources
+from registry.states import FINAL, LIVE, PLACED, REASONS, State
+
+__all__ = ["Stale", "Task"]
+
+
+class TaskQuerySet(models.QuerySet["Task"]):
+    def in_line(self, moment: datetime.datetime) -> Self:
+        """Those that may be placed now, the first in line first."""
+        ready = Q(not_before=None) | Q(not_before__lte=moment)
+        return self.filter(ready, state=State.PENDING).order_by("-priority", "pk")
+
+    def live(self) -> Self:
+        return self.filter(state__in=LIVE)
+
+    def placed(self) -> Self:
+        return self.filter(state__in=PLACED)
+
+    def visible_to(self, user: Any) -> Self:
+        return self if user.is_staff else self.filter(owner=user)
+
+    def submit(self, *, kind: str, **fields: Any) -> Task:
+        """Accept a task: its row and first event in one transaction."""
+        fields.setdefault("max_retries", KINDS[kind].max_retries)
+        moment = clock.now()
+        with transaction.atomic():
+            task = self.create(
+                kind=kind, state=State.PENDING, created_at=moment, **fields
+            )
+            task.note("submit", at=moment)
+        return task
+
+
+class Task(Life):
+    """One piece of work of any kind, and the only truth about it.
+
+    States change by the verbs of Life alone; see docs/lifecycle.md.
+    """
+
+    kind = models.CharField(max_length=12)
+    name = models.CharField(max_length=200, blank=True)
+    description = models.TextField(blank=True)
+    tags = models.JSONField(default=list, blank=True)
+    params = models.JSONField(default=dict)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="tasks"
+    )
+
+    lane = models.CharField(max_length=12)
+    cpus = models.PositiveIntegerField(default=1)
+    gpus = models.PositiveIntegerField(default=0)
+    memory = models.PositiveBigIntegerField(default=0)  # bytes
+    priority = models.IntegerField(default=0)
+    time_limit = models.PositiveIntegerField(null=True, blank=True)  # seconds
+
+    state = models.CharField(max_length=12, choices=State.choices, db_index=True)
+    attempt = models.PositiveIntegerField(default=0)
+    node = models.ForeignKey(
+        "registry.Node", null=True, on_delete=models.PROTECT, related_name="tasks"
+    )
+    reason = models.CharField(max_length=40, blank=True)
+    message = models.TextField(blank=True)
+    max_retries = models.PositiveIntegerField(default=0)
+    retries = models.PositiveIntegerField(default=0)
+    releases = models.PositiveIntegerField(default=0)
+    resume_from = models.CharField(max_length=12, default="checkpoint")
+    not_before = models.DateTimeField(null=True)
+    cancel_requested_at = models.DateTimeField(null=True)
+    pause_requested_at = models.DateTimeField(null=True)
+
+    progress = models.JSONField(default=dict)
+    metrics = models.JSONField(default=dict)  # the latest value by name
+    result = models.JSONField(default=dict)
+    waiting_for = models.JSONField(default=list)
+    estimated_start = models.DateTimeField(null=True)
+
+    created_at = models.DateTimeField()
+    assigned_at = models.DateTimeField(null=True)
+    sent_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    beat_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    objects = TaskQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-pk"]
+        indexes = [
+            models.Index(
+                fields=["-priority", "id"],
+                condition=Q(state=State.PENDING),
+                name="task_in_line",
+            ),
+            models.Index(
+                fields=["node"], condition=Q(state__in=PLACED), name="task_placed"
+            ),
+            models.Index(fields=["owner", "-id"], name="task_of_owner"),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(state__in=State.values), name="task_state_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(kind__in=list(KINDS)), name="task_kind_known"
+            ),
+            models.CheckConstraint(condition=Q(lane__in=LANES), name="task_lane_known"),
+            models.CheckConstraint(
+                condition=Q(state__in=FINAL, finished_at__isnull=False)
+                | (~Q(state__in=FINAL) & Q(finished_at__isnull=True)),
+                name="task_final_iff_finished",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state__in=PLACED)
+                | Q(node__isnull=False, assigned_at__isnull=False, attempt__gt=0),
+                name="task_placed_has_node",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state=State.RUNNING)
+                | Q(started_at__isnull=False, beat_at__isnull=False),
+                name="task_running_has_started",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state=State.FAILED) | (~Q(reason="") & ~Q(message="")),
+                name="task_failed_says_why",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.pk} ({self.state})"
+
+    @property
+    def celery_id(self) -> str:
+        return f"{self.pk}-{self.attempt}"
+
+    @property
+    def resources(self) -> Resources:
+        return Resources(self.cpus, self.gpus, self.memory)
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in FINAL
+
+    @property
+    def hint(self) -> str:
+        because = REASONS.get(self.reason)
+        return because.hint if because else ""

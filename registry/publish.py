@@ -1,0 +1,168 @@
+"""From a finished training's directory to a registered model version."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from registry import clock, recipes, store
+from registry.addresses import check_name
+from registry.errors import Problem
+from registry.models import Model, ModelVersion, Task, Upload
+
+WEIGHTS = "model.safetensors"
+FILES = ("config.json", "signature.json", "metrics.json", WEIGHTS)
+HEADER_LIMIT = 100 * 1024**2  # bytes; the format's own limit
+
+
+@dataclass(frozen=True)
+class Published:
+    """A model directory that stands in the store, and what its files say."""
+
+    digest: str
+    size: int
+    weights_sha256: str
+    recipe: str
+    params: dict[str, Any]
+    versions: dict[str, str]
+    signature: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+def prepare(directory: Path) -> Published:
+    """Check that the model in `directory` is whole and move it into the store.
+
+    Raises Problem `model_unavailable` if it is not.
+    """
+    missing = [name for name in FILES if not (directory / name).is_file()]
+    if missing:
+        raise _broken(f"it has no {', '.join(missing)}")
+    config, signature, metrics = (_read(directory / name) for name in FILES[:3])
+    recipe, params = config.get("recipe"), config.get("params")
+    if not isinstance(recipe, str) or not isinstance(params, dict):
+        raise _broken("config.json names no recipe and params")
+    recipes.get(recipe)
+    if not all(isinstance(signature.get(name), dict) for name in ("inputs", "outputs")):
+        raise _broken("signature.json has no inputs and outputs")
+    check_weights(directory / WEIGHTS)
+    weights_sha256 = store.file_sha256(directory / WEIGHTS)
+    digest, size = store.publish_model(directory)
+    versions = {str(k): str(v) for k, v in dict(config.get("versions") or {}).items()}
+    return Published(
+        digest, size, weights_sha256, recipe, params, versions, signature, metrics
+    )
+
+
+def register(
+    published: Published, task: Task, name: str, *, dataset_sha256: str = ""
+) -> ModelVersion:
+    """Make the next version of the model `name`; a task has one version, however often asked.
+
+    `dataset_sha256` is of a built-in data set; that of an upload stands in its row. Call it in the transaction that completes the task. Raises Problem `invalid` for a bad name.
+    """
+    earlier = ModelVersion.objects.filter(task=task).select_related("model").first()
+    if earlier is not None:
+        return earlier
+    model, _ = Model.objects.get_or_create(
+        name=check_name(name), defaults={"created_at": clock.now()}
+    )
+    return model.register(
+        digest=published.digest,
+        weights_sha256=published.weights_sha256,
+        size=published.size,
+        recipe=published.recipe,
+        params=published.params,
+        metrics=published.metrics,
+        signature=published.signature,
+        lineage=_lineage(published, task, dataset_sha256),
+        task=task,
+        owner=task.owner,
+    )
+
+
+def check_weights(path: Path) -> None:
+    """See that a safetensors file is as long as its header says.
+
+    Format: https://huggingface.co/docs/safetensors. Raises Problem `model_unavailable`.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(HEADER_LIMIT, size - 8):
+            raise _broken(f"{WEIGHTS} has no header")
+        try:
+            header = json.loads(file.read(length))
+            tensors = [v for k, v in header.items() if k != "__metadata__"]
+            end = max((int(one["data_offsets"][1]) for one in tensors), default=0)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+            raise _broken(f"the header of {WEIGHTS} cannot be read") from None
+    if size != 8 + length + end:
+        raise _broken(f"{WEIGHTS} is {size} bytes and should be {8 + length + end}")
+
+
+@cache
+def code_digest(recipe: str) -> str:
+    """SHA-256 over the source files of the recipe's package, in the order of their names."""
+    spec = find_spec(recipes.get(recipe).fit.partition(":")[0])
+    if spec is None or not spec.origin:
+        return ""
+    digest = hashlib.sha256()
+    folder = Path(spec.origin).parent
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _lineage(published: Published, task: Task, dataset_sha256: str) -> dict[str, Any]:
+    return {
+        "task": str(task.pk),
+        "attempt": task.attempt,
+        "dataset": _dataset(task, dataset_sha256),
+        "seed": published.params.get("seed"),
+        "code": code_digest(published.recipe),
+        "versions": {
+            "numpy": _installed("numpy"),
+            "torch": _installed("torch"),
+            "python": platform.python_version(),
+            **published.versions,
+        },
+    }
+
+
+def _dataset(task: Task, sha256: str) -> dict[str, str]:
+    name = str(task.params.get("dataset", ""))
+    upload = Upload.objects.filter(pk=name).first() if name.isdecimal() else None
+    if upload is None:
+        return {"name": name, "sha256": sha256}
+    return {"id": name, "name": upload.name, "sha256": upload.sha256}
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _read(path: Path) -> dict[str, Any]:
+    def refuse(name: str) -> float:
+        raise ValueError(f"{name} is not a JSON number")
+
+    try:
+        value = json.loads(path.read_bytes(), parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise _broken(f"{path.name} cannot be read: {error}") from None
+    if not isinstance(value, dict):
+        raise _broken(f"{path.name} is not an object")
+    return value
+
+
+def _broken(why: str) -> Problem:
+    return Problem("model_unavailable", f"The model is not whole: {why}.")

@@ -1,0 +1,33 @@
+"""What a task asks for and a node offers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class Resources:
+    """CPUs and GPUs as whole devices, memory in bytes."""
+
+    cpus: int = 1
+    gpus: int = 0
+    memory: int = 0
+
+    def fits(self, free: Resources) -> bool:
+        """Whether this much can be taken from `free`."""
+        return (
+            self.cpus <= free.cpus
+            and self.gpus <= free.gpus
+            and self.memory <= free.memory
+        )
+
+    def minus(self, taken: Resources) -> Resources:
+        """What is left after `taken` is gone; negative where it was more."""
+        return Resources(
+            self.cpus - taken.cpus, self.gpus - taken.gpus, self.memory - taken.memory
+        )
+
+    def as_dict(self) -> dict[str, int]:
+        return {"cpus": self.cpus, "gpus": self.gpus, "memory": self.memory}

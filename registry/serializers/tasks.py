@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from rest_framework import serializers
+
+from registry import clock
+from registry.models import Attempt, Node, Task, TaskEvent
+from registry.states import State
+
+ROUTES = (
+    "logs",
+    "events",
+    "metrics",
+    "attempts",
+    "files",
+    "cancel",
+    "pause",
+    "resume",
+    "retry",
+)
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """Refuses fields that it does not know."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        value = super().to_internal_value(data)
+        known = {name for name, field in self.fields.items() if not field.read_only}
+        if unknown := [str(name)[:100] for name in data if name not in known]:
+            text = f"unknown; there are {', '.join(sorted(known))}"
+            raise serializers.ValidationError({name: [text] for name in unknown})
+        return value
+
+
+class ResourcesSerializer(StrictSerializer):
+    cpus = serializers.IntegerField(min_value=1, max_value=4096, required=False)
+    gpus = serializers.IntegerField(min_value=0, max_value=64, required=False)
+    memory = serializers.IntegerField(
+        min_value=0, max_value=2**50, required=False, help_text="bytes"
+    )
+
+
+class TaskSerializer(serializers.ModelSerializer[Task]):
+    """A task as every route shows it; times in UTC, durations in seconds."""
+
+    id = serializers.CharField(source="pk")
+    hint = serializers.CharField()
+    resources = serializers.SerializerMethodField()
+    node = serializers.CharField(source="node.name", allow_null=True, default=None)
+    owner = serializers.CharField(source="owner.username")
+    waiting_for = serializers.SerializerMethodField()
+    elapsed = serializers.SerializerMethodField()
+    depends_on = serializers.SerializerMethodField()
+    links = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Task
+        fields = [
+            "id", "kind", "name", "description", "state", "reason", "message", "hint",
+            "attempt", "retries", "max_retries", "priority", "lane", "resources", "params",
+            "node", "owner", "progress", "metrics", "waiting_for", "estimated_start",
+            "time_limit", "created_at", "assigned_at", "started_at", "finished_at",
+            "elapsed", "cancel_requested_at", "pause_requested_at", "depends_on", "tags",
+            "result", "links",
+        ]  # fmt: skip
+
+    def get_resources(self, task: Task) -> dict[str, int]:
+        return task.resources.as_dict()
+
+    def get_waiting_for(self, task: Task) -> list[str]:
+        if task.state != State.PENDING:
+            return []
+        if task.not_before and task.not_before > self._now():
+            return [f"Waits until {task.not_before:%H:%M:%S} UTC before the next try."]
+        return list(task.waiting_for)
+
+    def get_elapsed(self, task: Task) -> float | None:
+        if task.started_at is None:
+            return None
+        return ((task.finished_at or self._now()) - task.started_at).total_seconds()
+
+    def get_depends_on(self, task: Task) -> list[str]:
+        return []
+
+    def get_links(self, task: Task) -> dict[str, str]:
+        home = f"/api/v1/tasks/{task.pk}"
+        return {"self": home} | {name: f"{home}/{name}" for name in ROUTES}
+
+    def _now(self) -> datetime.datetime:
+        context: Any = self.context
+        if "now" not in context:  # one look at the clock for a whole page
+            context["now"] = clock.now()
+        moment: datetime.datetime = context["now"]
+        return moment
+
+
+class TaskChange(StrictSerializer):
+    name = serializers.CharField(max_length=200, allow_blank=True, required=False)
+    description = serializers.CharField(
+        max_length=10_000, allow_blank=True, required=False
+    )
+    priority = serializers.IntegerField(min_value=-1000, max_value=1000, required=False)
+    tags = serializers.ListField(
+        child=serializers.CharField(max_length=60), max_length=50, required=False
+    )
+
+
+class RetryRequest(StrictSerializer):
+    vars()["from"] = serializers.ChoiceField(
+        choices=["checkpoint", "start"], default="checkpoint"
+    )
+
+
+class AttemptSerializer(serializers.ModelSerializer[Attempt]):
+    node = serializers.CharField(source="node.name")
+
+    class Meta:
+        model = Attempt
+        fields = [
+            "number", "node", "incarnation", "pid", "gpus", "assigned_at", "started_at",
+            "finished_at", "outcome", "reason", "message", "exit_code", "signal",
+            "peak_memory", "log_start", "log_end",
+        ]  # fmt: skip
+
+
+class EventSerializer(serializers.ModelSerializer[TaskEvent]):
+    id = serializers.CharField(source="pk")
+
+    class Meta:
+        model = TaskEvent
+        fields = ["id", "at", "verb", "state", "attempt", "reason", "message"]
+
+
+class NodeSerializer(serializers.ModelSerializer[Node]):
+    """A node with what it offers and what is used of it."""
+
+    state = serializers.SerializerMethodField()
+    capacity = serializers.SerializerMethodField()
+    used = serializers.SerializerMethodField()
+    running = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Node
+        fields = [
+            "name", "lane", "state", "draining", "capacity", "used", "gpus", "running",
+            "host", "incarnation", "registered_at", "beat_at", "stopped_at",
+        ]  # fmt: skip
+
+    def get_state(self, node: Node) -> str:
+        moment: datetime.datetime = self.context["now"]
+        return node.condition(moment)
+
+    def get_capacity(self, node: Node) -> dict[str, int]:
+        return node.capacity.as_dict()
+
+    def get_used(self, node: Node) -> dict[str, int]:
+        total = {"cpus": 0, "gpus": 0, "memory": 0}
+        for task in self._placed(node):
+            for name, amount in task.resources.as_dict().items():
+                total[name] += amount
+        return total
+
+    def get_running(self, node: Node) -> list[str]:
+        return [str(task.pk) for task in self._placed(node)]
+
+    def _placed(self, node: Node) -> list[Task]:
+        return [task for task in self.context["placed"] if task.node_id == node.pk]

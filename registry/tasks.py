@@ -1,0 +1,36 @@
+"""The background tasks of the control worker; each is one call."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from registry import maintenance, scheduler, sealing
+from registry.models import Pulse
+
+
+@shared_task(name="registry.dispatch", queue="control", ignore_result=True)
+def dispatch() -> dict[str, int]:
+    """Place what waits; also the sign that beat and the control worker are there."""
+    Pulse.record("beat")
+    plan = scheduler.dispatch()
+    return {"placed": len(plan.places), "waiting": len(plan.waits)}
+
+
+@shared_task(name="registry.rescue", queue="control", ignore_result=True)
+def rescue() -> dict[str, int]:
+    return maintenance.rescue()
+
+
+@shared_task(name="registry.expire", queue="control", ignore_result=True)
+def expire() -> dict[str, int]:
+    return maintenance.expire()
+
+
+@shared_task(name="registry.clean", queue="control")
+def clean() -> dict[str, int]:
+    return maintenance.clean()
+
+
+@shared_task(name="registry.seal", queue="control")
+def seal(upload: int) -> str:
+    return sealing.seal(upload)

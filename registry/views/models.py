@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import Count, OuterRef, Prefetch, ProtectedError, Subquery
+from django.http import StreamingHttpResponse
+from django.urls import path
+from django_filters import rest_framework as filters
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema, extend_schema_view
+from rest_framework.generics import GenericAPIView, ListAPIView, RetrieveAPIView
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from registry import store
+from registry.addresses import check_alias, find
+from registry.errors import Problem
+from registry.models import Alias, Model, ModelVersion
+from registry.serializers.models import (
+    AliasRequest,
+    AliasSerializer,
+    ModelDetail,
+    ModelSerializer,
+    VersionSerializer,
+    VersionSummary,
+)
+from registry.tarball import Tarball
+
+
+class ModelFilter(filters.FilterSet):  # type: ignore[misc]
+    q = filters.CharFilter(field_name="name", lookup_expr="icontains")
+
+    class Meta:
+        model = Model
+        fields: list[str] = []
+
+
+def shown_models() -> Any:
+    """Models with their newest version and aliases, in a fixed number of queries."""
+    newest = ModelVersion.objects.filter(model=OuterRef("model")).order_by("-number")
+    latest = ModelVersion.objects.filter(number=Subquery(newest.values("number")[:1]))
+    rows = latest.select_related("model", "owner").prefetch_related("aliases")
+    return Model.objects.annotate(version_count=Count("versions")).prefetch_related(
+        "aliases__version", Prefetch("versions", rows, to_attr="newest")
+    )
+
+
+def shown_versions() -> Any:
+    rows = ModelVersion.objects.select_related("model", "owner")
+    return rows.prefetch_related("aliases")
+
+
+@extend_schema_view(get=extend_schema(operation_id="models_list"))
+class Models(ListAPIView[Model]):
+    """The models, those with the newest name first; shared by all users."""
+
+    serializer_class = ModelSerializer
+    filterset_class = ModelFilter
+
+    def get_queryset(self) -> Any:
+        return shown_models()
+
+
+class ModelView(RetrieveAPIView[Model]):
+    """One model with its newest versions."""
+
+    serializer_class = ModelDetail
+    lookup_field = "name"
+
+    def get_object(self) -> Model:
+        model: Model = shown_models().get(pk=find(self.kwargs["name"]).pk)
+        return model
+
+    def get_queryset(self) -> Any:
+        return Model.objects.all()
+
+
+@extend_schema_view(get=extend_schema(operation_id="models_versions_list"))
+class Versions(ListAPIView[ModelVersion]):
+    """The versions of one model, the newest first."""
+
+    serializer_class = VersionSummary
+    filterset_class = None
+    filter_backends: list[Any] = []
+
+    def get_queryset(self) -> Any:
+        if getattr(self, "swagger_fake_view", False):
+            return ModelVersion.objects.none()
+        return shown_versions().filter(model=find(self.kwargs["name"]))
+
+
+class VersionView(GenericAPIView[ModelVersion]):
+    """One version: where it came from, what it takes and gives, how good it is."""
+
+    serializer_class = VersionSerializer
+    queryset = ModelVersion.objects.all()
+    scopes = {"DELETE": "registry"}
+
+    @extend_schema(operation_id="models_versions_retrieve")
+    def get(self, request: Request, name: str, number: int) -> Response:
+        return Response(VersionSerializer(version_of(name, number)).data)
+
+    @extend_schema(operation_id="models_versions_destroy", responses={204: None})
+    def delete(self, request: Request, name: str, number: int) -> Response:
+        """Delete it, unless an alias names it; its files go with the next cleaning."""
+        version = version_of(name, number)
+        only_owner(request, version)
+        try:
+            version.delete()
+        except (ProtectedError, IntegrityError):
+            names = ", ".join(alias.name for alias in version.aliases.all())
+            text = f"The aliases that name {version} are {names}; move or delete them first."
+            raise Problem("conflict", text) from None
+        return Response(status=204)
+
+
+class AliasView(GenericAPIView[Alias]):
+    """A movable name of one version."""
+
+    serializer_class = AliasSerializer
+    queryset = Alias.objects.all()
+    scopes = {"POST": "registry", "DELETE": "registry"}
+
+    @extend_schema(
+        operation_id="models_aliases_move",
+        request=AliasRequest,
+        responses=AliasSerializer,
+    )
+    def post(self, request: Request, name: str, alias: str) -> Response:
+        """Make it name that version from now on, for every request after the answer."""
+        asked = AliasRequest(data=request.data)
+        asked.is_valid(raise_exception=True)
+        version = version_of(name, asked.validated_data["version"])
+        only_owner(request, version)
+        with transaction.atomic():
+            before = version.model.aliases.filter(name=check_alias(alias))
+            if row := before.select_related("version").first():
+                only_owner(request, row.version)
+            return Response(AliasSerializer(version.model.point(alias, version)).data)
+
+    @extend_schema(operation_id="models_aliases_destroy", responses={204: None})
+    def delete(self, request: Request, name: str, alias: str) -> Response:
+        rows = find(name).aliases.select_related("version", "model")
+        row = rows.filter(name=alias).first()
+        if row is None:
+            raise Problem("not_found", f"The model {name} has no alias {alias[:60]!r}.")
+        only_owner(request, row.version)
+        row.delete()
+        return Response(status=204)
+
+
+class Download(GenericAPIView[ModelVersion]):
+    """The version's files as one tar archive."""
+
+    queryset = ModelVersion.objects.all()
+
+    @extend_schema(
+        operation_id="models_versions_download",
+        responses={(200, "application/x-tar"): OpenApiTypes.BINARY},
+    )
+    def get(self, request: Request, name: str, number: int) -> StreamingHttpResponse:
+        version = version_of(name, number)
+        label = f"{version.model.name}-{version.number}"
+        try:
+            archive = Tarball(store.model_path(version.digest), label)
+        except OSError:
+            text = f"The files of {version} cannot be read."
+            raise Problem("model_unavailable", text) from None
+        response = StreamingHttpResponse(archive, content_type="application/x-tar")
+        response["Content-Length"] = str(archive.size)
+        response["Content-Disposition"] = f'attachment; filename="{label}.tar"'
+        response["ETag"] = f'"{version.digest}"'
+        return response
+
+
+def version_of(name: str, number: int) -> ModelVersion:
+    """That version. Raises Problem `unknown_model`."""
+    model = find(name)
+    version: ModelVersion | None = (
+        shown_versions().filter(model=model, number=number).first()
+    )
+    if version is None:
+        raise Problem("unknown_model", f"The model {name} has no version {number}.")
+    return version
+
+
+def only_owner(request: Request, version: ModelVersion) -> None:
+    """Let pass who trained it, and staff. Raises Problem `forbidden`."""
+    user: Any = request.user
+    if not user.is_staff and version.owner_id != user.pk:
+        text = f"Only the owner of {version} or a staff user may do that."
+        raise Problem("forbidden", text)
+
+
+models_urls = [
+    path("models", Models.as_view()),
+    path("models/<str:name>", ModelView.as_view()),
+    path("models/<str:name>/versions", Versions.as_view()),
+    path("models/<str:name>/versions/<int:number>", VersionView.as_view()),
+    path("models/<str:name>/versions/<int:number>/download", Download.as_view()),
+    path("models/<str:name>/aliases/<str:alias>", AliasView.as_view()),
+]

@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from django.db import transaction
+from django.http import FileResponse, HttpResponseBase
+from django_filters import rest_framework as filters
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.decorators import action
+from rest_framework.generics import GenericAPIView
+from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import GenericViewSet
+
+from registry import broker, clock, logs, store, stream
+from registry.errors import CATALOGUE, Problem
+from registry.models import Node, Stale, Task
+from registry.scheduler import dispatch
+from registry.serializers.tasks import (
+    AttemptSerializer,
+    EventSerializer,
+    NodeSerializer,
+    RetryRequest,
+    TaskChange,
+    TaskSerializer,
+)
+from registry.states import FINAL, State
+
+
+class TaskFilter(filters.FilterSet):  # type: ignore[misc]
+    kind = filters.CharFilter()
+    state = filters.MultipleChoiceFilter(choices=State.choices)
+    owner = filters.CharFilter(field_name="owner__username")
+    node = filters.CharFilter(field_name="node__name")
+    reason = filters.CharFilter()
+    created_after = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gt")
+    q = filters.CharFilter(field_name="name", lookup_expr="icontains")
+
+    class Meta:
+        model = Task
+        fields: list[str] = []
+
+
+class TaskViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Task]):
+    """Tasks of every kind and what may be asked of them."""
+
+    serializer_class = TaskSerializer
+    filterset_class = TaskFilter
+    lookup_value_regex = "[0-9]{1,18}"
+    queryset = Task.objects.all()
+
+    def get_queryset(self) -> Any:
+        rows: Any = super().get_queryset().select_related("node", "owner")
+        return rows.visible_to(self.request.user)
+
+    @extend_schema(request=TaskChange, responses=TaskSerializer)
+    def partial_update(self, request: Request, pk: str) -> Response:
+        task = self.get_object()
+        asked = TaskChange(data=request.data)
+        asked.is_valid(raise_exception=True)
+        if asked.validated_data:
+            Task.objects.filter(pk=task.pk).update(**asked.validated_data)
+        return self._shown(task, 200)
+
+    @extend_schema(responses={204: None})
+    def destroy(self, request: Request, pk: str) -> Response:
+        task = self.get_object()
+        with transaction.atomic():
+            # Deleting by state: a retry that came between keeps its task.
+            gone = Task.objects.filter(pk=task.pk, state__in=FINAL)
+            if not gone.exists():
+                text = f"The task is {task.state}; cancel it first."
+                raise Problem("wrong_state", text)
+            gone.delete()
+        shutil.rmtree(store.task_path(task.pk), ignore_errors=True)
+        return Response(status=204)
+
+    @extend_schema(request=None, responses={202: TaskSerializer})
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Request, pk: str) -> Response:
+        return self._cancelled()
+
+    @extend_schema(request=None, responses={202: TaskSerializer})
+    @action(detail=True, methods=["post"])
+    def stop(self, request: Request, pk: str) -> Response:
+        return self._cancelled()
+
+    @extend_schema(request=None, responses={202: TaskSerializer})
+    @action(detail=True, methods=["post"])
+    def pause(self, request: Request, pk: str) -> Response:
+        task = self._moved("paused", Task.request_pause)
+        broker.revoke(task)
+        return self._shown(task)
+
+    @extend_schema(request=None, responses={202: TaskSerializer})
+    @action(detail=True, methods=["post"])
+    def resume(self, request: Request, pk: str) -> Response:
+        return self._again("resumed", Task.resume)
+
+    @extend_schema(request=None, responses={202: TaskSerializer})
+    @action(detail=True, methods=["post"])
+    def start(self, request: Request, pk: str) -> Response:
+        return self._again("resumed", Task.resume)
+
+    @extend_schema(request=RetryRequest, responses={202: TaskSerializer})
+    @action(detail=True, methods=["post"])
+    def retry(self, request: Request, pk: str) -> Response:
+        asked = RetryRequest(data=request.data)
+        asked.is_valid(raise_exception=True)
+        over = asked.validated_data["from"] == "start"
+        if over:
+            self._forget_points()
+        return self._again("retried", lambda task: task.retry(start_over=over))
+
+    @extend_schema(responses=AttemptSerializer(many=True), filters=False)
+    @action(detail=True, pagination_class=None)
+    def attempts(self, request: Request, pk: str) -> Response:
+        rows = self.get_object().attempts.select_related("node")
+        return Response({"results": AttemptSerializer(rows, many=True).data})
+
+    @extend_schema(responses=EventSerializer(many=True), filters=False)
+    @action(
+        detail=True,
+        pagination_class=None,
+        renderer_classes=[JSONRenderer, stream.EventStreamRenderer],
+    )
+    def events(self, request: Request, pk: str) -> HttpResponseBase:
+        task = self.get_object()
+        accepted: Any = request.accepted_renderer
+        if accepted.format == "event-stream":
+            return stream.respond(task, request.headers.get("Last-Event-ID", ""))
+        rows = EventSerializer(task.events.all(), many=True)
+        return Response({"results": rows.data})
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("offset", OpenApiTypes.INT64, description="bytes"),
+            OpenApiParameter("limit", OpenApiTypes.INT64, description="bytes"),
+            OpenApiParameter("tail", OpenApiTypes.INT64, description="bytes"),
+        ],
+        responses=OpenApiTypes.OBJECT,
+        filters=False,
+    )
+    @action(detail=True, pagination_class=None)
+    def logs(self, request: Request, pk: str) -> Response:
+        return Response(logs.read(self.get_object(), request.query_params))
+
+    @extend_schema(
+        operation_id="v1_tasks_files_list", responses=OpenApiTypes.OBJECT, filters=False
+    )
+    @action(detail=True, pagination_class=None)
+    def files(self, request: Request, pk: str) -> Response:
+        home = store.task_path(self.get_object().pk) / "files"
+        found = sorted(home.iterdir()) if home.is_dir() else []
+        return Response(
+            {
+                "results": [
+                    {"name": path.name, "size": path.stat().st_size}
+                    for path in found
+                    if path.is_file() and not path.is_symlink()
+                ]
+            }
+        )
+
+    @extend_schema(responses={(200, "application/octet-stream"): OpenApiTypes.BINARY})
+    @action(detail=True, url_path=r"files/(?P<name>[A-Za-z0-9_.-]{1,200})")
+    def file(self, request: Request, pk: str, name: str) -> FileResponse:
+        path = store.task_path(self.get_object().pk) / "files" / name
+        if name.startswith(".") or path.is_symlink() or not path.is_file():
+            raise Problem("not_found", "The task has no file of that name.")
+        return FileResponse(path.open("rb"), as_attachment=True, filename=name)
+
+    def _cancelled(self) -> Response:
+        task = self.get_object()
+        try:
+            if task.state != State.CANCELLED:
+                task.request_cancel()
+        except Stale:
+            task.refresh_from_db()
+            if task.state != State.CANCELLED:
+                raise _wrong(task, "cancelled") from None
+        broker.revoke(task)
+        transaction.on_commit(dispatch, robust=True)
+        return self._shown(task)
+
+    def _forget_points(self) -> None:
+        task = self.get_object()
+        if task.state in FINAL:
+            task.points.all().delete()
+
+    def _again(self, done: str, verb: Any) -> Response:
+        task = self._moved(done, verb)
+        transaction.on_commit(dispatch, robust=True)
+        return self._shown(task)
+
+    def _moved(self, done: str, verb: Any) -> Task:
+        task: Task = self.get_object()
+        try:
+            verb(task)
+        except Stale:
+            task.refresh_from_db()
+            raise _wrong(task, done) from None
+        return task
+
+    def _shown(self, task: Task, status: int = 202) -> Response:
+        task = self.get_queryset().get(pk=task.pk)
+        return Response(self.get_serializer(task).data, status)
+
+
+class NodeViewSet(GenericViewSet[Node]):
+    """The nodes with what is used of them."""
+
+    serializer_class = NodeSerializer
+    queryset = Node.objects.all()
+    lookup_field = "name"
+    lookup_value_regex = "[^/]{1,255}"
+    pagination_class = None
+    scopes = {"POST": "admin"}
+
+    def list(self, request: Request) -> Response:
+        return Response({"results": self._shown(self.get_queryset(), many=True)})
+
+    def retrieve(self, request: Request, name: str) -> Response:
+        return Response(self._shown(self.get_object()))
+
+    @extend_schema(request=None)
+    @action(detail=True, methods=["post"])
+    def drain(self, request: Request, name: str) -> Response:
+        return self._set(draining=True)
+
+    @extend_schema(request=None)
+    @action(detail=True, methods=["post"])
+    def undrain(self, request: Request, name: str) -> Response:
+        response = self._set(draining=False)
+        transaction.on_commit(dispatch, robust=True)
+        return response
+
+    def _set(self, **changes: Any) -> Response:
+        node = self.get_object()
+        Node.objects.filter(pk=node.pk).update(**changes)
+        node.refresh_from_db()
+        return Response(self._shown(node), 202)
+
+    def _shown(self, rows: Any, *, many: bool = False) -> Any:
+        context = {"now": clock.now(), "placed": list(Task.objects.placed())}
+        return NodeSerializer(rows, many=many, context=context).data
+
+
+class Errors(GenericAPIView[Any]):
+    """The catalogue of error codes."""
+
+    pagination_class = None
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request) -> Response:
+        return Response(
+            {
+                "results": [
+                    {"code": code, "status": status, "title": title}
+                    for code, (status, title) in CATALOGUE.items()
+                ]
+            }
+        )
+
+
+def _wrong(task: Task, done: str) -> Problem:
+    return Problem("wrong_state", f"A task that is {task.state} cannot be {done}.")
