@@ -1,0 +1,93 @@
+"""Checkpoints: the last state of a training, and the one before it, each whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+FORMAT = 1
+
+
+class Damaged(Exception):
+    """A checkpoint file is not what was written."""
+
+
+class Checkpoints:
+    """The checkpoints of one training in one directory.
+
+    A file is the sha256 of its payload in hexadecimal, a line end, and what `torch.save` makes.
+    It is written aside, fsynced and renamed; `fingerprint` names the training it belongs to, and
+    a checkpoint of another one is not used. `note` gets a sentence whenever a file is passed over.
+    """
+
+    def __init__(
+        self, directory: Path, fingerprint: str, note: Callable[[str], None]
+    ) -> None:
+        self.directory, self.fingerprint, self.note = directory, fingerprint, note
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write `state` (tensors, numbers, text and containers of them) as the last checkpoint."""
+        buffer = io.BytesIO()
+        content = {"format": FORMAT, "fingerprint": self.fingerprint, "state": state}
+        torch.save(content, buffer)
+        payload = buffer.getvalue()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        aside = self.directory / (LAST + ".part")
+        with aside.open("wb") as file:
+            file.write(hashlib.sha256(payload).hexdigest().encode() + b"\n")
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        last = self.directory / LAST
+        if last.exists():
+            last.replace(self.directory / PREVIOUS)
+        aside.replace(last)
+        fsync_directory(self.directory)
+
+    def load(self, device: str = "cpu") -> dict[str, Any] | None:
+        """The newest whole state of this training, or None if there is none."""
+        for name in (LAST, PREVIOUS):
+            path = self.directory / name
+            if not path.exists():
+                continue
+            try:
+                content = _read(path, device)
+            except Damaged as error:
+                self.note(f"The checkpoint {name} is damaged ({error}); passed over.")
+                continue
+            if content["fingerprint"] != self.fingerprint:
+                self.note(
+                    f"The checkpoint {name} belongs to other parameters or data; passed over."
+                )
+                continue
+            state: dict[str, Any] = content["state"]
+            return state
+        return None
+
+
+def _read(path: Path, device: str) -> dict[str, Any]:
+    digest, _, payload = path.read_bytes().partition(b"\n")
+    if hashlib.sha256(payload).hexdigest().encode() != digest:
+        raise Damaged("its sha256 differs")
+    content: dict[str, Any] = torch.load(
+        io.BytesIO(payload), map_location=device, weights_only=True
+    )
+    if content.get("format") != FORMAT:
+        raise Damaged(f"its format is {content.get('format')!r}, not {FORMAT}")
+    return content
+
+
+def fsync_directory(directory: Path) -> None:
+    """Make renames in `directory` outlive a power cut."""
+    number = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

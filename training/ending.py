@@ -1,0 +1,141 @@
+"""The one final verb of an attempt, from how its job ended and what was wished."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from django.db import (
+    InterfaceError,
+    OperationalError,
+    close_old_connections,
+    transaction,
+)
+
+from registry import publish
+from registry.errors import Problem
+from registry.models import Stale, Task
+from registry.publish import Published
+from training.job import explain
+
+if TYPE_CHECKING:
+    from training.launcher import Job
+    from training.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+
+OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+RETRY_EVERY = 1.0  # seconds, while the database is away
+RETRIES = 60
+
+
+def write(supervisor: Supervisor, job: Job) -> None:
+    """Say how the attempt ended; a stale attempt says nothing."""
+    task, spec = supervisor.task, supervisor.spec
+    if supervisor.wish != "abandon":
+        try:
+            _insist(lambda: supervisor.reports.write(task))
+            published = _published(supervisor)
+            _insist(lambda: _verb(supervisor, job, published))
+        except Stale as stale:
+            log.warning("%s", stale)
+    shutil.rmtree(Path(spec["scratch"]).parent, ignore_errors=True)
+
+
+def fail_before_launch(task: Task, error: Exception) -> None:
+    """Say why no job could be launched."""
+    log.exception("Task %s could not be launched", task.pk, exc_info=error)
+    reason, message = explain(error)
+    if isinstance(error, Problem) and error.code == "unknown_dataset":
+        reason = "bad_data"
+    try:
+        _insist(lambda: task.fail(reason, message))
+    except Stale as stale:
+        log.warning("%s", stale)
+
+
+def _published(supervisor: Supervisor) -> Published | Exception | None:
+    """The finished model in the store, or why it cannot stand there."""
+    if (supervisor.reports.end or {}).get("event") != "completed":
+        return None
+    try:
+        return publish.prepare(Path(supervisor.spec["output"]))
+    except (OSError, Problem) as error:
+        return error
+
+
+def _verb(
+    supervisor: Supervisor, job: Job, published: Published | Exception | None
+) -> None:
+    task, end = supervisor.task, supervisor.reports.end or {}
+    facts: dict[str, Any] = {
+        "exit_code": job.exit_code,
+        "signal": job.signal,
+        "peak_memory": supervisor.peak_memory or None,
+        "log_end": Path(supervisor.spec["log"]).stat().st_size,
+    }
+    task.refresh_from_db(fields=["cancel_requested_at"])
+    if supervisor.wish == "cancel" or task.cancel_requested_at:
+        task.cancel(**facts)
+    elif isinstance(published, Published):
+        _complete(task, published, facts)
+    elif published is not None:
+        task.fail(*explain(published), **facts)
+    elif end.get("event") == "failed":
+        task.fail(end["reason"], end["message"], **facts)
+    elif supervisor.wish == "time_limit":
+        text = f"It ran longer than its limit of {task.time_limit} s."
+        task.fail("time_limit", text, **facts)
+    elif supervisor.wish == "pause":
+        task.pause(**facts)
+    elif supervisor.wish == "release":
+        text = f"{supervisor.node.name} was stopped in good order."
+        task.release("worker_stopped", text, **facts)
+    else:
+        task.fail(*_unforeseen(job), **facts)
+
+
+def _complete(task: Task, published: Published, facts: dict[str, Any]) -> None:
+    name = task.params.get("model_name") or task.params["recipe"]
+    try:
+        with transaction.atomic():
+            version = publish.register(published, task, name)
+            result = {
+                "model": version.model.name,
+                "version": version.number,
+                "digest": version.digest,
+                "metrics": version.metrics,
+            }
+            task.complete(result, **facts)
+    except Stale:
+        task.refresh_from_db()
+        if not task.cancel_requested_at:
+            raise
+        task.cancel(**facts)
+
+
+def _unforeseen(job: Job) -> tuple[str, str]:
+    if job.signal is not None:
+        name = signal.Signals(job.signal).name
+        reason = "killed" if job.signal in OUTSIDE else "error"
+        return reason, f"The job process ended by {name}, which Compass did not send."
+    return "killed", f"The job process ended with code {job.exit_code} and no word."
+
+
+def _insist(write: Callable[[], None]) -> None:
+    """Write, and again while the database is away for a moment."""
+    for attempt in range(RETRIES):
+        try:
+            return write()
+        except (OperationalError, InterfaceError) as error:
+            if attempt == RETRIES - 1:
+                raise
+            log.warning("The database is away: %s", error)
+            close_old_connections()
+            time.sleep(RETRY_EVERY)
+    return None

@@ -1,0 +1,144 @@
+"""What runs inside the job process; it knows nothing of Django, the database or the broker."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from registry import recipes
+from registry.errors import Problem
+from training.context import Context, Stopped
+from training.processes import die_with_parent
+
+ORPHAN_GRACE = 5.0  # seconds to leave a checkpoint when the supervisor is gone
+PROBLEM_REASONS = {
+    "bad_data": "bad_data",
+    "unknown_dataset": "bad_data",
+    "bad_params": "bad_params",
+    "invalid": "bad_params",
+    "unknown_recipe": "bad_params",
+}
+KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
+KEPT_PREFIXES = (
+    "OMP_",
+    "MKL_",
+    "CUDA_",
+    "NVIDIA_",
+    "NCCL_",
+    "PYTORCH_",
+    "COMPASS_JOB_",
+)
+
+
+def main(spec: Mapping[str, Any], reports: Connection, wishes: Connection) -> None:
+    """Run one attempt of a training, and tell the supervisor how it went."""
+    _enter(spec)
+    stop, lock = threading.Event(), threading.Lock()
+
+    def report(event: Mapping[str, Any]) -> None:
+        try:
+            with lock:
+                reports.send_bytes(json.dumps(event, allow_nan=True).encode())
+        except OSError:
+            stop.set()  # nobody listens any more
+
+    threading.Thread(target=_listen, args=(wishes, stop), daemon=True).start()
+    report(_run(spec, report, stop))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not by the interpreter's way out: threads of libraries may hang there.
+    os._exit(0)
+
+
+def _run(spec: Mapping[str, Any], report: Any, stop: threading.Event) -> dict[str, Any]:
+    try:
+        recipe = recipes.get(spec["recipe"])
+        params = recipe.validate(spec["params"])
+        context = Context(
+            checkpoints=Path(spec["checkpoints"]),
+            output=Path(spec["output"]),
+            scratch=Path(spec["scratch"]),
+            device=spec["device"],
+            threads=spec["threads"],
+            resume=spec["resume"],
+            report=report,
+            should_stop=stop.is_set,
+        )
+        _use_threads(context.threads)
+        _print(f"Training {recipe.name} with {params.model_dump_json()}")
+        recipes.load(recipe.fit)(params, Path(spec["dataset"]), context)
+    except Stopped:
+        _print("Stopped as asked.")
+        return {"event": "stopped"}
+    except BaseException as error:
+        traceback.print_exc()
+        reason, message = explain(error)
+        return {"event": "failed", "reason": reason, "message": message}
+    _print("Done.")
+    return {"event": "completed"}
+
+
+def explain(error: BaseException) -> tuple[str, str]:
+    """The reason code and the sentence for what ended a training."""
+    text = str(error).strip() or "no more words were given"
+    if isinstance(error, Problem):
+        return PROBLEM_REASONS.get(error.code, "error"), text
+    if isinstance(error, MemoryError) or "can't allocate memory" in text:
+        return "out_of_memory", f"The memory did not suffice: {text}."
+    if type(error).__name__ == "OutOfMemoryError":
+        return "out_of_memory", f"The GPU's memory did not suffice: {text}."
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "disk_full", f"The disk is full: {text}."
+    return "error", f"{type(error).__name__}: {text}"
+
+
+def _enter(spec: Mapping[str, Any]) -> None:
+    """Leave the launcher behind: own group, own log, own environment."""
+    os.setsid()
+    die_with_parent(os.getppid())
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    log = os.open(spec["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+    for target in (1, 2):
+        os.dup2(log, target)
+    os.close(log)
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False, errors="replace")
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False, errors="replace")
+    for name in list(os.environ):
+        if name not in KEPT_ENVIRONMENT and not name.startswith(KEPT_PREFIXES):
+            del os.environ[name]
+    os.environ.update(spec["environment"])
+    os.chdir(spec["scratch"])
+    random.seed()
+
+
+def _use_threads(count: int) -> None:
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(count)
+
+
+def _listen(wishes: Connection, stop: threading.Event) -> None:
+    """Wait for the wish to stop; when the supervisor is gone, stop for good."""
+    try:
+        while True:
+            wishes.recv_bytes()
+            stop.set()
+    except (EOFError, OSError):
+        stop.set()
+        time.sleep(ORPHAN_GRACE)
+        os._exit(1)
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(f"{text}\n")

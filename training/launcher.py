@@ -1,0 +1,132 @@
+"""The warm process that jobs fork from, and a handle on each job."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any
+
+from training import job as job_module
+from training.processes import group_members, signal_group, start_ticks
+
+# Imported once before the first job; none of them may run a torch operation or a CUDA call.
+PRELOAD = ["training.job", "training.preload"]
+
+
+class Job:
+    """One forked job process, the leader of a group of its own."""
+
+    def __init__(self, process: Any, reports: Any, wishes: Any) -> None:
+        self._process, self._reports, self._wishes = process, reports, wishes
+        self.pid: int = process.pid
+        self.ticks = start_ticks(self.pid) or 0
+
+    @property
+    def is_over(self) -> bool:
+        return self._process.exitcode is not None
+
+    @property
+    def exit_code(self) -> int | None:
+        """What it returned; None if a signal ended it."""
+        code: int | None = self._process.exitcode
+        return code if code is not None and code >= 0 else None
+
+    @property
+    def signal(self) -> int | None:
+        """The signal that ended it."""
+        code: int | None = self._process.exitcode
+        return -code if code is not None and code < 0 else None
+
+    def frames(self, timeout: float) -> list[dict[str, Any]]:
+        """The reports that came within `timeout` seconds; returns early with the first."""
+        found: list[dict[str, Any]] = []
+        sources = [self._process.sentinel]
+        if self._reports is not None:
+            sources.append(self._reports)
+        connection.wait(sources, timeout)
+        try:
+            while self._reports is not None and self._reports.poll():
+                found.append(json.loads(self._reports.recv_bytes()))
+        except (EOFError, OSError, ValueError):
+            self._reports.close()
+            self._reports = None
+        return found
+
+    def ask_to_stop(self) -> None:
+        try:
+            self._wishes.send_bytes(b"stop")
+        except OSError:
+            pass  # it is already gone
+
+    def terminate(self) -> None:
+        signal_group(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        signal_group(self.pid, signal.SIGKILL)
+
+    def members(self) -> list[int]:
+        """The processes of its group that still live."""
+        return group_members(self.pid)
+
+    def close(self) -> None:
+        """Reap it and free its pipes; it must be over."""
+        self._process.join(5)
+        self._wishes.close()
+        if self._reports is not None:
+            self._reports.close()
+        if self.is_over:
+            self._process.close()
+
+
+class Launcher:
+    """Forks jobs from one warm process, started once and again if it dies."""
+
+    def __init__(self, preload: list[str] | None = None) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(PRELOAD if preload is None else preload)
+        self._lock = threading.Lock()
+
+    def warm_up(self) -> None:
+        """Start the warm process without waiting for its imports."""
+        from multiprocessing import forkserver
+
+        with self._lock:
+            _set_environment()
+            forkserver.ensure_running()
+
+    def launch(self, spec: Mapping[str, Any]) -> Job:
+        """Start a job; `spec` is plain data, see training.job."""
+        reports, reports_end = self._context.Pipe(duplex=False)
+        wishes_end, wishes = self._context.Pipe(duplex=False)
+        process = self._context.Process(
+            target=job_module.main,
+            args=(dict(spec), reports_end, wishes_end),
+            name=f"job-{spec['task']}",
+        )
+        try:
+            with self._lock:
+                _set_environment()
+                process.start()
+        finally:
+            reports_end.close()
+            wishes_end.close()
+        return Job(process, reports, wishes)
+
+
+def _set_environment() -> None:
+    """What the warm process must find when it begins.
+
+    On Python 3.11 the forkserver drops our sys.path, so this project goes on PYTHONPATH; and
+    libgomp reads its policy when it is loaded: idle threads that spin cost busy hosts dearly.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    root = str(Path(__file__).resolve().parent.parent)
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if root not in paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join([root, *filter(None, paths)])

@@ -1,0 +1,66 @@
+"""Linux processes by an identity that a reused pid or a jumping clock cannot fake."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from functools import cache
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+
+
+@cache
+def boot_id() -> str:
+    """The kernel's name for this boot of this host."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def start_ticks(pid: int) -> int | None:
+    """When the process began, in clock ticks since boot; None if there is none, or a zombie."""
+    try:
+        # The name, in brackets, may itself hold blanks and brackets.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def is_alive(pid: int, ticks: int, boot: str) -> bool:
+    """Whether that very process still runs here."""
+    return boot == boot_id() and start_ticks(pid) == ticks
+
+
+def signal_group(group: int, number: int) -> bool:
+    """Signal every process of the group; False if none is left."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def group_members(group: int) -> list[int]:
+    """The living processes of the group, zombies left out."""
+    members = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[2]) == group and fields[0] not in "ZX":
+            members.append(int(entry.name))
+    return members
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent's thread ends.
+
+    The parent is looked at again, for it may have gone before the call.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)

@@ -1,0 +1,3 @@
+"""Classification or regression from any CSV."""
+
+from __future__ import annotations

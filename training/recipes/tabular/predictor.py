@@ -1,0 +1,123 @@
+"""A trained tabular model that answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from registry.errors import BadItem, Problem
+from training.bundle import Bundle, load_bundle
+from training.recipes.tabular.columns import RARE, Column, item_number, item_text
+from training.recipes.tabular.network import Network, Shape
+
+CHUNK = 256  # items per forward pass
+DIGITS = 7  # significant ones; float64 has more than its rounding errors reach
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One item: numbers float32 in standard deviations, codes int64, and the columns whose
+    category the model has no code for."""
+
+    numbers: NDArray[np.float32]
+    codes: NDArray[np.int64]
+    other: tuple[str, ...]
+
+
+class Predictor:
+    """Encodes items, one by one, and answers for many at once.
+
+    It computes in float64 and rounds, so that an answer does not depend on its neighbours.
+    """
+
+    def __init__(self, bundle: Bundle, device: str) -> None:
+        config = bundle.config
+        self.device = device
+        self.columns = [Column.from_dict(one) for one in config["columns"]]
+        self.ignored = frozenset(config["ignored"])
+        self.names = {one.name for one in self.columns}
+        self.labels: list[str | int | float] = config["labels"]
+        self.codes = [
+            {text: code for code, text in enumerate(one.categories, start=1)}
+            for one in self.columns
+        ]
+        self.network = Network(Shape.from_dict(config["shape"]))
+        self.network.load_state_dict(bundle.tensors)
+        self.network.double().eval().to(device)
+
+    @classmethod
+    def load(cls, directory: Path, device: str = "cpu") -> Predictor:
+        """The predictor of a model directory. Raises Problem `model_unavailable`."""
+        bundle = load_bundle(directory)
+        try:
+            return cls(bundle, device)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise Problem(
+                "model_unavailable", f"The model's files do not fit together: {error}"
+            ) from error
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all weights in memory."""
+        return sum(one.nbytes for one in self.network.state_dict().values())
+
+    def encode(self, item: Any) -> Encoded:
+        """One item as the network reads it. Raises BadItem that names the field."""
+        if not isinstance(item, dict):
+            raise BadItem(f"an item is an object, not a {type(item).__name__}")
+        for name in item:
+            if name not in self.names and name not in self.ignored:
+                raise BadItem(f"{str(name)[:100]}: the model has no such column")
+        numbers, codes, other = [], [], []
+        for column, places in zip(self.columns, self.codes, strict=True):
+            value = item.get(column.name)
+            if column.is_number:
+                number = np.array([item_number(column, value)])
+                numbers.append(column.standardise(number)[0])
+                continue
+            text = item_text(column, value)
+            code = column.gap_code if text is None else places.get(text, RARE)
+            if text is not None and code == RARE:
+                other.append(column.name)
+            codes.append(code)
+        return Encoded(
+            np.array(numbers, np.float32), np.array(codes, np.int64), tuple(other)
+        )
+
+    @torch.inference_mode()
+    def predict(self, items: Sequence[Encoded]) -> list[dict[str, Any]]:
+        """One answer for each item, in order."""
+        answers: list[dict[str, Any]] = []
+        for start in range(0, len(items), CHUNK):
+            some = items[start : start + CHUNK]
+            numbers = torch.from_numpy(np.stack([one.numbers for one in some]))
+            codes = torch.from_numpy(np.stack([one.codes for one in some]))
+            outs = self.network(numbers.to(self.device).double(), codes.to(self.device))
+            for one, values in zip(some, outs.tolist(), strict=True):
+                answers.append(self._answer([_rounded(v) for v in values], one.other))
+        return answers
+
+    def _answer(self, values: list[float], other: tuple[str, ...]) -> dict[str, Any]:
+        extra = {"other": list(other)} if other else {}
+        if not self.labels:
+            return {"value": values[0], "uncertainty": values[1], **extra}
+        place = max(range(len(values)), key=values.__getitem__)
+        return {
+            "class": self.labels[place],
+            "probability": values[place],
+            "probabilities": {
+                str(label): value
+                for label, value in zip(self.labels, values, strict=True)
+            },
+            **extra,
+        }
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")

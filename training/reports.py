@@ -1,0 +1,99 @@
+"""What a job said, gathered until the supervisor writes it in one batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import transaction
+
+from registry import clock
+from registry.models import Task
+from training.models import Metric
+
+ENDS = frozenset({"completed", "stopped", "failed"})
+LONGEST_NOTE = 2000  # characters
+
+
+class Reports:
+    """Keeps progress from going back, and a step's metric from standing twice."""
+
+    def __init__(self, task: Task) -> None:
+        self._progress: dict[str, Any] = dict(task.progress)
+        self._latest: dict[str, float | None] = dict(task.metrics)
+        self._points: dict[tuple[str, int], float] = {}
+        self._notes: list[str] = []
+        self.end: dict[str, Any] | None = None
+        self.is_new = False
+
+    def take(self, frame: Mapping[str, Any]) -> None:
+        """Keep one report; what is malformed is dropped, for a recipe may be anybody's."""
+        kind = frame.get("event")
+        if kind == "progress":
+            self._take_progress({k: v for k, v in frame.items() if k != "event"})
+        elif kind == "metric":
+            self._take_metric(frame)
+        elif kind == "note":
+            self._notes.append(str(frame.get("text", ""))[:LONGEST_NOTE])
+            self.is_new = True
+        elif kind in ENDS:
+            self.end = dict(frame)
+
+    def write(self, task: Task) -> None:
+        """Beat with all that is new, in one transaction behind the attempt's fence."""
+        with transaction.atomic():
+            task.beat(progress=self._progress, metrics=self._latest)
+            self._write_points(task)
+            for text in self._notes:
+                task.note("note", text)
+        self._points.clear()
+        self._notes.clear()
+        self.is_new = False
+
+    def _write_points(self, task: Task) -> None:
+        if not self._points:
+            return
+        moment = clock.now()
+        Metric.objects.bulk_create(
+            [
+                Metric(
+                    task=task,
+                    name=name,
+                    step=step,
+                    value=value,
+                    attempt=task.attempt,
+                    at=moment,
+                )
+                for (name, step), value in self._points.items()
+            ],
+            update_conflicts=True,
+            unique_fields=["task", "name", "step"],
+            update_fields=["value", "attempt", "at"],
+            batch_size=500,
+        )
+
+    def _take_progress(self, values: dict[str, Any]) -> None:
+        before, now = self._progress.get("fraction") or 0.0, values.get("fraction")
+        if isinstance(now, int | float) and now < before:
+            return  # a resumed attempt has not yet caught up with what was shown
+        self._progress |= {
+            name: value
+            if not isinstance(value, float) or math.isfinite(value)
+            else None
+            for name, value in values.items()
+        }
+        self.is_new = True
+
+    def _take_metric(self, frame: Mapping[str, Any]) -> None:
+        values, step = frame.get("values"), frame.get("step")
+        if not isinstance(values, dict) or not isinstance(step, int):
+            return
+        for name, value in values.items():
+            if not isinstance(value, int | float):
+                continue
+            finite = math.isfinite(value)
+            self._latest[str(name)] = float(value) if finite else None
+            if finite:
+                self._points[str(name)[:60], step] = float(value)
+        self.is_new = True

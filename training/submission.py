@@ -1,0 +1,94 @@
+"""From what a user asks for to an accepted training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from registry import clock, recipes, store, uploads
+from registry.errors import Problem
+from registry.models import Node, Task
+from registry.recipes import Recipe
+from registry.resources import GIB, Resources
+from training import data
+
+
+def submit(user: Any, asked: Mapping[str, Any]) -> Task:
+    """Accept a training whose every part was checked. Raises Problem with the fields."""
+    recipe = recipes.get(asked["recipe"])
+    params = recipe.validate(asked["params"])
+    dataset = describe(user, asked["dataset"])
+    recipes.load(recipe.check)(dataset["columns"], params)
+    lane = choose_lane(asked["lane"])
+    needs = choose_resources(recipe, lane, asked.get("resources", {}))
+    refuse_too_large(lane, needs)
+    optional = {
+        name: asked[name] for name in ("max_retries", "time_limit") if name in asked
+    }
+    return Task.objects.submit(
+        kind="train",
+        owner=user,
+        name=asked["name"] or f"{recipe.name} on {dataset['name']}",
+        description=asked["description"],
+        tags=asked["tags"],
+        priority=asked["priority"],
+        lane=lane,
+        cpus=needs.cpus,
+        gpus=needs.gpus,
+        memory=needs.memory,
+        params={
+            "recipe": recipe.name,
+            "params": params.model_dump(),
+            "dataset": asked["dataset"],
+            "dataset_name": dataset["name"],
+            "dataset_sha256": dataset["sha256"],
+            "model_name": asked.get("model_name", recipe.name),
+        },
+        **optional,
+    )
+
+
+def describe(user: Any, dataset: str) -> dict[str, Any]:
+    """Name, sha256 and columns of a built-in data set or a sealed upload of the user's."""
+    if dataset in data.BUILT_IN:
+        known = data.BUILT_IN[dataset]
+        return {
+            "name": known.name,
+            "sha256": store.file_sha256(known.path),
+            "columns": list(known.columns),
+        }
+    upload = uploads.find_dataset(user, dataset)
+    return {"name": upload.name, "sha256": upload.sha256, "columns": upload.columns}
+
+
+def choose_lane(asked: str) -> str:
+    """`auto` is the GPU lane where a node of it is up, else the CPU lane."""
+    if asked != "auto":
+        return asked
+    return "gpu" if Node.objects.up(clock.now()).filter(lane="gpu").exists() else "cpu"
+
+
+def choose_resources(recipe: Recipe, lane: str, asked: Mapping[str, int]) -> Resources:
+    default = recipe.resources
+    gpus = asked.get("gpus", max(1, default.gpus) if lane == "gpu" else 0)
+    if (gpus > 0) != (lane == "gpu"):
+        text = "the lane gpu needs one GPU or more, and the lane cpu has none"
+        raise Problem("invalid", text, errors={"resources.gpus": [text]})
+    return Resources(
+        asked.get("cpus", default.cpus), gpus, asked.get("memory", default.memory)
+    )
+
+
+def refuse_too_large(lane: str, needs: Resources) -> None:
+    """Raise Problem `resources_too_large` if nodes are up and none could ever hold it."""
+    sizes = [node.capacity for node in Node.objects.up(clock.now()).filter(lane=lane)]
+    if not sizes or any(needs.fits(size) for size in sizes):
+        return
+    top = max(sizes, key=lambda size: (size.gpus, size.cpus, size.memory))
+    raise Problem(
+        "resources_too_large",
+        f"No {lane} node could ever hold {needs.cpus} CPUs, {needs.gpus} GPUs and "
+        f"{needs.memory / GIB:.1f} GiB; the largest has {top.cpus} CPUs, {top.gpus} GPUs "
+        f"and {top.memory / GIB:.1f} GiB.",
+        errors={"resources": [f"at most {top.as_dict()}"]},
+    )

@@ -1,0 +1,166 @@
+"""One thread's watch over one attempt: launch, beat, report, stop, and one final verb."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import psutil
+from django.db import InterfaceError, OperationalError, close_old_connections
+
+from registry.models import Node, Stale, Task
+from training import ending, preparation
+from training.launcher import Job, Launcher
+from training.processes import boot_id
+from training.reports import Reports
+
+log = logging.getLogger(__name__)
+
+TICK = 0.05  # seconds between looks at the job and at the wishes
+FLUSH_EVERY = 0.5  # seconds, when there is something new
+BEAT_EVERY = 2.0  # seconds, when there is not
+LEASE = 18.0  # seconds without a successful beat; 0.6 of what rescue allows
+# Seconds from the wish to each rung of the ladder. Training steps are shorter than the first.
+QUICK = {"terminate": 0.4, "kill": 0.7}
+PATIENT = {"terminate": 10.0, "kill": 12.0}
+AWAY = (OperationalError, InterfaceError)
+
+
+class Supervisor:
+    """Owns one attempt from its start to its final verb; nobody else ends a living one."""
+
+    def __init__(
+        self,
+        task: Task,
+        node: Node,
+        launcher: Launcher,
+        *,
+        is_revoked: Callable[[], bool],
+        is_stopping: Callable[[], bool],
+        gpus: list[int] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.task, self.node, self._launcher = task, node, launcher
+        self._is_revoked, self._is_stopping = is_revoked, is_stopping
+        self._gpus, self._monotonic = gpus or [], monotonic
+        self.wish = ""  # cancel, pause, release, time_limit or abandon
+        self._wished_at = 0.0
+        self._rungs: list[str] = []
+        self.peak_memory = 0
+
+    def run(self) -> None:
+        """Claim the attempt and see it through; returns at once if it is somebody else's."""
+        try:
+            self.task.start(self.node)
+        except Stale as stale:
+            log.info("%s", stale)
+            return
+        self._started = self._beaten = self._monotonic()
+        try:
+            self.spec = preparation.prepare(self.task, self._gpus)
+            job = self._launcher.launch(self.spec)
+        except Exception as error:
+            ending.fail_before_launch(self.task, error)
+            return
+        try:
+            self.reports = Reports(self.task)
+            self._watch(job)
+        finally:
+            self._leave_nothing(job)
+        ending.write(self, job)
+        job.close()
+
+    def _watch(self, job: Job) -> None:
+        self._tell(lambda: self._launched(job))
+        while not job.is_over:
+            for frame in job.frames(TICK):
+                self.reports.take(frame)
+            self._look(job)
+            self._climb(job)
+        for frame in job.frames(0):
+            self.reports.take(frame)
+
+    def _launched(self, job: Job) -> None:
+        self.task.attempts.filter(number=self.task.attempt).update(
+            pid=job.pid, pid_started=job.ticks, boot=boot_id(), gpus=self._gpus
+        )
+
+    def _look(self, job: Job) -> None:
+        """Beat when it is time, and see what the owner, the worker or the clock wish."""
+        now = self._monotonic()
+        silent = now - self._beaten
+        if self._is_revoked() or silent >= (
+            FLUSH_EVERY if self.reports.is_new else BEAT_EVERY
+        ):
+            self._measure(job)
+            if self._tell(lambda: self.reports.write(self.task)):
+                self._beaten, silent = now, 0.0
+        limit = self.task.time_limit
+        if silent > LEASE:
+            self._want("abandon")
+        elif self.task.cancel_requested_at:
+            self._want("cancel")
+        elif limit is not None and now - self._started > limit:
+            self._want("time_limit")
+        elif self.task.pause_requested_at:
+            self._want("pause")
+        elif self._is_stopping():
+            self._want("release")
+
+    def _want(self, wish: str) -> None:
+        quicker = wish in ("cancel", "abandon") and self.wish not in (
+            "cancel",
+            "abandon",
+        )
+        if not self.wish or quicker:
+            self.wish, self._wished_at, self._rungs = wish, self._monotonic(), []
+
+    def _climb(self, job: Job) -> None:
+        """The ladder: ask the job to stop, then SIGTERM, then SIGKILL, each rung once."""
+        if not self.wish:
+            return
+        waited = self._monotonic() - self._wished_at
+        graces = QUICK if self.wish in ("cancel", "abandon") else PATIENT
+        for rung, after, act in (
+            ("ask_to_stop", 0.0, job.ask_to_stop),
+            ("terminate", graces["terminate"], job.terminate),
+            ("kill", graces["kill"], job.kill),
+        ):
+            if waited >= after and rung not in self._rungs:
+                self._rungs.append(rung)
+                act()
+                if self.wish != "abandon":
+                    self._tell(partial(self.task.remark, rung, f"For {self.wish}."))
+
+    def _leave_nothing(self, job: Job) -> None:
+        """End whatever the job left in its group, and wait until the kernel has it gone."""
+        for _ in range(100):
+            if job.is_over and not job.members():
+                return
+            job.kill()
+            job.frames(TICK)
+        log.error("Task %s left processes %s", self.task.pk, job.members())
+
+    def _measure(self, job: Job) -> None:
+        try:
+            memory = psutil.Process(job.pid).memory_info().rss
+        except psutil.Error:
+            return
+        self.peak_memory = max(self.peak_memory, memory)
+
+    def _tell(self, write: Callable[[], Any]) -> bool:
+        """Write to the database if it is there; Stale means that the attempt is lost."""
+        try:
+            write()
+        except Stale as stale:
+            log.warning("%s", stale)
+            self._want("abandon")
+            return False
+        except AWAY as error:
+            log.warning("The database is away: %s", error)
+            close_old_connections()
+            return False
+        return True
