@@ -1,0 +1,81 @@
+"""From a version's row to a model in memory, with its files verified."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+
+from inference.cache import Facts, Loaded
+from registry import recipes, store
+from registry.errors import Problem
+from registry.models import ModelVersion
+
+log = logging.getLogger(__name__)
+
+_ready = threading.local()
+
+
+def look(version: int) -> Facts | None:
+    """What the database says of the version; None if it has it no more."""
+    row = ModelVersion.objects.select_related("model").filter(pk=version).first()
+    if row is None:
+        return None
+    inputs = row.signature.get("inputs") or {}
+    return Facts(row.pk, str(row), row.recipe, row.digest, row.size, inputs)
+
+
+def load(facts: Facts) -> Loaded:
+    """The model, after its files were compared to the registered digest.
+
+    Raises Problem `model_unavailable`; no sentence of it names a path.
+    """
+    directory = store.model_path(facts.digest)
+    try:
+        digest = store.directory_digest(directory)
+    except OSError as error:
+        log.error("The files of %s cannot be read: %s", facts.address, error)
+        text = f"The files of the model {facts.address} cannot be read."
+        raise Problem("model_unavailable", text) from error
+    if digest != facts.digest:
+        log.error("%s of %s has the digest %s", directory, facts.address, digest)
+        text = f"The files of the model {facts.address} are not those that were registered."
+        raise Problem("model_unavailable", text)
+    try:
+        recipe = recipes.get(facts.recipe)
+        use_one_thread()
+        predictor = recipes.load(recipe.predictor)
+        model: Loaded = predictor.load(directory, device())
+    except Exception as error:
+        log.exception("The model %s cannot be loaded", facts.address)
+        text = f"The model {facts.address} cannot be loaded; the worker's log says why."
+        raise Problem("model_unavailable", text) from error
+    return model
+
+
+def device() -> str:
+    """The GPU if this worker sees one, else the CPU."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def use_one_thread() -> None:
+    """One intra-op thread: on a busy host more only cost each other time.
+
+    OpenMP keeps the number per thread, so each thread that computes calls this.
+    """
+    if not getattr(_ready, "is_set", False):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        import torch
+
+        torch.set_num_threads(1)
+        _ready.is_set = True
+
+
+def free_device_memory() -> None:
+    """Give what evicted models held on the GPU back to it."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

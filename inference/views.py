@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from django.conf import settings
+from django.db import OperationalError
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from inference import batches, datasets, gateway
+from inference.serializers import (
+    MOST_ONLINE,
+    BatchRequest,
+    BatchResponse,
+    ModelRequest,
+    PredictRequest,
+    PredictResponse,
+    StatusResponse,
+    TellResponse,
+)
+from inference.shards import write_items
+from inference.signature import newest_that_fits
+from registry import clock
+from registry.addresses import resolve
+from registry.errors import Problem
+from registry.idempotency import once
+from registry.models import Node, Task
+from registry.scheduler import dispatch
+from registry.serializers.tasks import TaskSerializer
+from registry.states import State
+
+log = logging.getLogger(__name__)
+
+
+class Predict(APIView):
+    """Answers to a few items, at once."""
+
+    scopes = {"POST": "predict"}
+
+    @extend_schema(
+        operation_id="inference_predict",
+        request=PredictRequest,
+        responses=PredictResponse,
+    )
+    def post(self, request: Request) -> Response:
+        began = time.monotonic()
+        asked = PredictRequest(data=request.data)
+        asked.is_valid(raise_exception=True)
+        address, inputs = (
+            asked.validated_data.get("model"),
+            asked.validated_data["inputs"],
+        )
+        version = newest_that_fits(inputs) if address is None else resolve(address)
+        timeout = float(settings.ENVIRONMENT.predict_timeout)
+        outputs = gateway.ask(version, inputs, timeout=timeout)
+        return Response(
+            {
+                "model": version.model.name,
+                "version": version.number,
+                "outputs": outputs,
+                "took": round(time.monotonic() - began, 6),
+            }
+        )
+
+
+class Batch(APIView):
+    """Answers to many items, as a task."""
+
+    scopes = {"POST": "predict"}
+
+    @extend_schema(
+        operation_id="inference_batch",
+        request=BatchRequest,
+        responses={200: BatchResponse, 202: TaskSerializer},
+        parameters=[
+            OpenApiParameter(
+                "Prefer", str, "header", description="wait=N seconds, or respond-async"
+            ),
+            OpenApiParameter("Idempotency-Key", str, "header"),
+        ],
+    )
+    def post(self, request: Request) -> Response:
+        asked = BatchRequest(data=request.data)
+        asked.is_valid(raise_exception=True)
+        fields = asked.validated_data
+        form, items = "inputs", fields.get("inputs")
+        if "protein_ligand_pairs" in fields:
+            form, items = "pairs", fields["protein_ligand_pairs"]
+        elif "dataset" in fields:
+            items = datasets.rows(fields["dataset"], request.user)
+        version = batches.version_for(fields.get("model"), form, lambda: items)
+        if "dataset" in fields:
+            items = datasets.typed(items, version.signature.get("inputs") or {})
+        path, count = write_items(items)
+
+        def make() -> Response:
+            name = fields.get("name", "")
+            task = batches.accept(
+                version, form, path, count, owner=request.user, name=name
+            )
+            where = {"Location": f"/api/v1/tasks/{task.pk}"}
+            return Response(TaskSerializer(task).data, 202, headers=where)
+
+        try:
+            response = once(request, make)
+        finally:
+            path.unlink(missing_ok=True)
+        _dispatch()
+        is_inline = "dataset" not in fields and count <= MOST_ONLINE
+        return self._waited(request, response) if is_inline else response
+
+    def _waited(self, request: Request, response: Response) -> Response:
+        """The results if they come within the wished time; otherwise the task as it is."""
+        pk = int(response.data["id"])
+        seconds = batches.wished_wait(request.headers.get("Prefer", ""))
+        if not Node.objects.up(clock.now()).filter(lane=gateway.LANE).exists():
+            seconds = 0.0
+        is_over = batches.wait_until_over(pk, seconds)
+        task = Task.objects.select_related("node", "owner").filter(pk=pk).first()
+        if task is None:
+            return response
+        headers = {"Location": response["Location"]}
+        if is_over and (body := batches.results(task)):
+            return Response(body, headers=headers)
+        return Response(TaskSerializer(task).data, 202, headers=headers)
+
+
+class Status(APIView):
+    """The inference workers with the models that they hold, as of their last beat."""
+
+    @extend_schema(operation_id="inference_status", responses=StatusResponse)
+    def get(self, request: Request) -> Response:
+        moment = clock.now()
+        nodes = Node.objects.filter(lane=gateway.LANE, stopped_at=None)
+        placed = Task.objects.placed().filter(node__in=nodes)
+        running: dict[int | None, list[str]] = {}
+        for task, node in placed.values_list("pk", "node_id"):
+            running.setdefault(node, []).append(str(task))
+        waiting = Task.objects.filter(kind="predict", state=State.PENDING).count()
+        workers = [
+            {
+                "name": node.name,
+                "state": node.condition(moment),
+                "beat_at": node.beat_at,
+                "running": running.get(node.pk, []),
+                **node.status,
+            }
+            for node in nodes
+        ]
+        return Response({"workers": workers, "waiting": waiting})
+
+
+class Tell(APIView):
+    """What every inference worker is asked to do with one model; best effort."""
+
+    scopes = {"POST": "predict"}
+    command = ""
+
+    @extend_schema(request=ModelRequest, responses={202: TellResponse})
+    def post(self, request: Request) -> Response:
+        asked = ModelRequest(data=request.data)
+        asked.is_valid(raise_exception=True)
+        version = resolve(asked.validated_data["model"])
+        names = gateway.tell_all(self.command, version.pk)
+        body: dict[str, Any] = {"model": version.model.name, "version": version.number}
+        return Response({**body, "workers": names}, 202)
+
+
+class Preload(Tell):
+    """Load a model on every inference worker before it is asked for."""
+
+    command = "inference_preload"
+
+
+class Evict(Tell):
+    """Let a model go on every inference worker where it is idle."""
+
+    command = "inference_evict"
+
+
+def _dispatch() -> None:
+    try:
+        dispatch()
+    except (OperationalError, Problem) as error:
+        log.warning("The next beat places it: %s", error)

@@ -1,0 +1,148 @@
+"""What an inference worker process holds: its node, its models, and the tasks it runs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+
+from inference import loading, predictor
+from inference.batch import BatchRun
+from inference.cache import ModelCache
+from registry import clock
+from registry.errors import Problem
+from registry.membership import Membership
+from registry.models import Node, Task
+from registry.scheduler import RESEND_AFTER, dispatch
+from registry.states import State
+
+log = logging.getLogger(__name__)
+
+STOP_WITHIN = 10.0  # seconds for the running tasks to let go at a clean stop
+MODELS_SHARE = 0.5  # of the memory, for loaded models
+
+
+class Worker:
+    """One life of an inference node; torch is first imported when a model is first asked for."""
+
+    def __init__(self, name: str, cache: ModelCache | None = None) -> None:
+        global CURRENT
+        environment = settings.ENVIRONMENT
+        self.name = name
+        self.cache = cache or ModelCache(
+            loading.load,
+            loading.look,
+            capacity=environment.model_cache_size,
+            budget=int(environment.memory * MODELS_SHARE),
+            unload=loading.free_device_memory,
+        )
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._running: set[tuple[int, int]] = set()
+        self._membership: Membership | None = None
+        CURRENT = self
+
+    def begin(self) -> None:
+        """Offer this host's lane; one thread of the pool is kept free for online requests."""
+        import inference.control  # noqa: F401  (commands that this process answers)
+
+        self._membership = Membership(
+            self.name,
+            cpus=max(1, settings.ENVIRONMENT.inference_threads - 1),
+            on_beat=self._on_beat,
+            on_lost=self._stopping.set,
+        )
+        self._membership.join_in()
+
+    def predict(self, version: int, items: Sequence[Any]) -> list[dict[str, Any]]:
+        """One answer for each item. Raises Problem if the model cannot be served."""
+        with self.cache.use(version) as (model, facts):
+            return predictor.answer(model, items, facts)
+
+    def run(self, task: int, attempt: int, is_revoked: Callable[[], bool]) -> None:
+        """See that attempt of a task of kind `predict` through, if it is to be run here."""
+        assert self._membership is not None
+        row = Task.objects.filter(
+            pk=task, attempt=attempt, state=State.ASSIGNED
+        ).first()
+        if row is None or row.node_id != self._membership.node.pk:
+            log.info("Nothing to do for attempt %s-%s", task, attempt)
+            return
+        with self._lock:
+            if (task, attempt) in self._running:
+                return
+            self._running.add((task, attempt))
+        try:
+            BatchRun(
+                row,
+                self._membership.node,
+                self.cache,
+                is_revoked=is_revoked,
+                is_stopping=self._stopping.is_set,
+            ).run()
+        finally:
+            with self._lock:
+                self._running.discard((task, attempt))
+        dispatch()
+
+    def preload(self, version: int) -> None:
+        """Load the model in a thread of its own, so that the first request finds it."""
+
+        def load() -> None:
+            try:
+                with self.cache.use(version):
+                    pass
+            except Problem as problem:
+                log.warning("Preloading failed: %s", problem.detail)
+            finally:
+                connection.close()
+
+        threading.Thread(target=load, name=f"preload-{version}", daemon=True).start()
+
+    def ask_to_stop(self) -> None:
+        """Let running tasks go back in line after their next chunk."""
+        if self._membership is not None:
+            self._membership.leave()
+        self._stopping.set()
+
+    def stop(self) -> None:
+        """Wait until no task is left here, for a bounded time."""
+        self.ask_to_stop()
+        deadline = time.monotonic() + STOP_WITHIN
+        while self._running and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def _on_beat(self, node: Node) -> None:
+        self.cache.sweep()
+        mine = Node.objects.filter(pk=node.pk, incarnation=node.incarnation)
+        mine.update(status=self.cache.status())
+        self._take_untaken(node)
+
+    def _take_untaken(self, node: Node) -> None:
+        """Run what was assigned here and whose message did not come: the row is the truth."""
+        overdue = clock.now() - RESEND_AFTER
+        rows = Task.objects.filter(
+            node=node, state=State.ASSIGNED, sent_at__lte=overdue
+        )
+        for task in rows:
+            threading.Thread(
+                target=self._run_alone,
+                args=(task.pk, task.attempt),
+                name=f"untaken-{task.celery_id}",
+            ).start()
+
+    def _run_alone(self, task: int, attempt: int) -> None:
+        try:
+            self.run(task, attempt, lambda: False)
+        except Exception:
+            log.exception("Attempt %s-%s", task, attempt)
+        finally:
+            connection.close()
+
+
+CURRENT: Worker  # of this process; set when a Celery worker of lane inference starts
