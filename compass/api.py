@@ -1,0 +1,250 @@
+"""The edges of REST: who asks, what they may, how pages and errors look."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import PermissionDenied
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, JsonResponse
+from rest_framework import exceptions
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.pagination import Cursor, CursorPagination
+from rest_framework.parsers import JSONParser
+from rest_framework.permissions import SAFE_METHODS, BasePermission
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from registry import clock
+from registry.errors import CATALOGUE, Problem
+from registry.models import ApiKey
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView
+
+log = logging.getLogger(__name__)
+
+PROBLEM_JSON = "application/problem+json"
+USE_NOTED_EVERY = timedelta(minutes=1)
+DEEPEST = 64  # levels of a JSON body
+SANE_ID = re.compile(r"[0-9]{1,18}\Z")
+CODES: dict[type[Exception], str] = {
+    exceptions.ParseError: "malformed",
+    exceptions.NotAuthenticated: "not_authenticated",
+    exceptions.AuthenticationFailed: "invalid_key",
+    exceptions.PermissionDenied: "forbidden",
+    PermissionDenied: "forbidden",
+    exceptions.NotFound: "not_found",
+    Http404: "not_found",
+    exceptions.MethodNotAllowed: "method_not_allowed",
+    exceptions.NotAcceptable: "not_acceptable",
+    exceptions.UnsupportedMediaType: "unsupported_media_type",
+    exceptions.Throttled: "throttled",
+    OperationalError: "database_unavailable",
+    InterfaceError: "database_unavailable",
+}
+
+
+class KeyAuthentication(BaseAuthentication):
+    """`Authorization: Bearer KEY` or `X-API-Key: KEY`."""
+
+    def authenticate(self, request: Request) -> tuple[Any, ApiKey] | None:
+        scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            secret = request.headers.get("X-API-Key", "")
+        secret = secret.strip()
+        if not secret:
+            return None
+        digest = ApiKey.digest(secret)
+        key = ApiKey.objects.valid().select_related("user").filter(sha256=digest)
+        row = key.first()
+        if row is None:
+            raise exceptions.AuthenticationFailed(CATALOGUE["invalid_key"][1] + ".")
+        moment = clock.now()
+        if row.last_used_at is None or moment - row.last_used_at > USE_NOTED_EVERY:
+            ApiKey.objects.filter(pk=row.pk).update(last_used_at=moment)
+        return row.user, row
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+
+class HasScope(BasePermission):
+    """The view's `scopes` name what each method needs; reading needs `read`."""
+
+    message = CATALOGUE["forbidden"][1] + "."
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        if isinstance(request.user, AnonymousUser):
+            return False
+        method = request.method or ""
+        default = "read" if method in SAFE_METHODS else "submit"
+        scope = getattr(view, "scopes", {}).get(method, default)
+        if isinstance(request.auth, ApiKey):
+            held = set(request.auth.scopes)
+            return scope in held or "admin" in held
+        return scope != "admin" or request.user.is_staff
+
+
+class StrictJSONParser(JSONParser):
+    """JSON without NaN, NUL or lone surrogates, and an object at the top."""
+
+    def parse(self, stream: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        try:
+            body = stream.read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
+            if len(body) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+                raise Problem("too_large", "The body is too large for JSON.")
+            text = body.decode("utf-8")
+            if not text.strip():
+                return {}
+            value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        except RecursionError:
+            raise exceptions.ParseError("The JSON is nested too deep.") from None
+        except ValueError as error:
+            raise exceptions.ParseError(f"The body is not JSON: {error}.") from None
+        if not isinstance(value, dict):
+            raise exceptions.ParseError("The body must be a JSON object.")
+        _refuse_odd_text(value)
+        return value
+
+
+class NewestFirst(CursorPagination):
+    ordering = "-id"
+    page_size_query_param = "limit"
+    max_page_size = 500
+
+    def decode_cursor(self, request: Request) -> Cursor | None:
+        cursor: Cursor | None = super().decode_cursor(request)
+        if cursor and cursor.position and not SANE_ID.match(str(cursor.position)):
+            raise exceptions.NotFound(self.invalid_cursor_message)
+        return cursor
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        link = {"type": "string", "nullable": True, "format": "uri"}
+        return {
+            "type": "object",
+            "required": ["results", "next", "previous"],
+            "properties": {"results": schema, "next": link, "previous": link},
+        }
+
+
+def problem_response(error: Exception, context: Mapping[str, Any]) -> Response | None:
+    """Any error as problem+json; None for what nobody foresaw, which Django then logs."""
+    problem = as_problem(error)
+    if problem is None:
+        return None
+    request = context["request"]
+    response = Response(
+        problem_body(request, problem), problem.status, content_type=PROBLEM_JSON
+    )
+    if header := getattr(error, "auth_header", None):
+        response["WWW-Authenticate"] = header
+    if problem.retry_after is not None:
+        response["Retry-After"] = str(max(1, math.ceil(problem.retry_after)))
+    return response
+
+
+def as_problem(error: Exception) -> Problem | None:
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, exceptions.ValidationError):
+        errors = _by_field(error.detail)
+        detail = "; ".join(
+            f"{name}: {' '.join(texts)}" for name, texts in errors.items()
+        )
+        return Problem("invalid", detail, errors=errors)
+    for kind, code in CODES.items():
+        if isinstance(error, kind):
+            detail = CATALOGUE[code][1] + "."
+            if isinstance(error, exceptions.APIException):
+                detail = str(error.detail)
+            wait = 2 if code == "database_unavailable" else getattr(error, "wait", None)
+            return Problem(code, detail, retry_after=wait)
+    return None
+
+
+def problem_body(request: HttpRequest | Request, problem: Problem) -> dict[str, Any]:
+    return {
+        "type": f"/api/v1/errors#{problem.code}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail,
+        "code": problem.code,
+        "errors": problem.errors,
+        "request_id": getattr(request, "request_id", ""),
+    }
+
+
+def not_found(request: HttpRequest, exception: Exception | None = None) -> JsonResponse:
+    return plain_problem(request, Problem("not_found", "There is no such address."))
+
+
+def bad_request(
+    request: HttpRequest, exception: Exception | None = None
+) -> JsonResponse:
+    return plain_problem(request, Problem("malformed", "The request is malformed."))
+
+
+def server_error(request: HttpRequest) -> JsonResponse:
+    text = "Something went wrong here; the log has it under this request id."
+    return plain_problem(request, Problem("internal", text))
+
+
+def plain_problem(request: HttpRequest, problem: Problem) -> JsonResponse:
+    return JsonResponse(
+        problem_body(request, problem),
+        status=problem.status,
+        content_type=PROBLEM_JSON,
+    )
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:40]} is too large a number")
+    return value
+
+
+def _refuse_odd_text(value: Any, depth: int = 0) -> None:
+    """PostgreSQL keeps no NUL, and nothing keeps half a surrogate pair."""
+    if depth > DEEPEST:
+        raise exceptions.ParseError("The JSON is nested too deep.")
+    if isinstance(value, str):
+        if "\x00" in value or any("\ud800" <= char <= "\udfff" for char in value):
+            raise exceptions.ParseError("A text holds a NUL or a lone surrogate.")
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            _refuse_odd_text(name, depth + 1)
+            _refuse_odd_text(item, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_odd_text(item, depth + 1)
+
+
+def _by_field(detail: Any, at: str = "") -> dict[str, list[str]]:
+    if isinstance(detail, dict):
+        found: dict[str, list[str]] = {}
+        for name, inner in detail.items():
+            place = at if name == "non_field_errors" else f"{at}.{name}" if at else name
+            found |= _by_field(inner, str(place))
+        return found
+    if isinstance(detail, list) and any(isinstance(one, dict | list) for one in detail):
+        found = {}
+        for index, inner in enumerate(detail):
+            if inner:
+                found |= _by_field(inner, f"{at}[{index}]")
+        return found
+    texts = detail if isinstance(detail, list) else [detail]
+    return {at or "body": [str(text) for text in texts]}

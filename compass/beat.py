@@ -1,0 +1,16 @@
+"""The clock of the regular duties."""
+
+from __future__ import annotations
+
+from celery.beat import PersistentScheduler
+from celery.schedules import schedule
+
+
+class Scheduler(PersistentScheduler):
+    """Celery's own, but a duty that was never done is due at once, not one interval later."""
+
+    def setup_schedule(self) -> None:
+        super().setup_schedule()
+        for entry in self.schedule.values():
+            if entry.total_run_count == 0 and isinstance(entry.schedule, schedule):
+                entry.last_run_at -= entry.schedule.run_every

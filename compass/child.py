@@ -1,0 +1,114 @@
+"""What a process of the stack does between its fork and its own work."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+from setproctitle import setproctitle
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def die_with_parent() -> None:
+    """Let the kernel kill this process when the thread that started it ends."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent dies."""
+    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def fork(
+    command: Sequence[str],
+    main: Callable[[], object] | None,
+    *,
+    log: int,
+    environment: Mapping[str, str],
+    directory: Path,
+    held: Collection[int],
+) -> int:
+    """Start the command in a session of its own; its process id.
+
+    With `main`, the child is not a new program but a copy of this one, with all that it has
+    imported, and runs that function; the memory stays shared until it is written to. The
+    child dies with the calling thread, and keeps no file open but its log and `held`.
+    """
+    parent = os.getpid()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        os.setsid()
+        # The stack waits for signals with these masked; a child must hear them.
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        die_with_parent()
+        if os.getppid() != parent:
+            os._exit(1)  # the stack died before the line above
+        _redirect(log, held)
+        os.chdir(directory)
+        if main is None:
+            os.execve(command[0], list(command), dict(environment))  # noqa: S606
+        setproctitle(" ".join(command))  # before the environment, in whose room it goes
+        os.environ.clear()
+        os.environ.update(environment)
+        code = _run(command, main)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        _end(code)
+
+
+def _redirect(log: int, held: Collection[int]) -> None:
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+    keep = set(held)
+    for name in os.listdir("/proc/self/fd"):
+        number = int(name)
+        if number in keep:
+            os.set_inheritable(number, True)
+        elif number > 2:
+            try:
+                os.close(number)
+            except OSError:
+                continue  # the one that listed the directory
+
+
+def _run(command: Sequence[str], main: Callable[[], object]) -> int:
+    """Run main as if it were the program of the command; the exit code."""
+    sys.argv = list(command[2:])  # without the interpreter and -m
+    # So that what multiprocessing starts from here does not import manage.py.
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        main()
+    except SystemExit as exit_:
+        if isinstance(exit_.code, str):
+            sys.stderr.write(f"{exit_.code}\n")
+            return 1
+        return exit_.code or 0
+    return 0
+
+
+def _end(code: int) -> NoReturn:
+    try:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)

@@ -1,0 +1,198 @@
+"""All settings of the environment, typed, with every error reported at once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from environs import Env, EnvValidationError, validate
+
+PREFIX = "COMPASS_"
+UNPREFIXED = ("MAX_CONCURRENT_UPLOADS", "MODEL_CACHE_SIZE", "REGISTRY_URL")
+# Not settings: the stack tells its children, the tests choose their database.
+INTERNAL = ("COMPASS_STACK", "COMPASS_READY_FD", "COMPASS_KEY", "COMPASS_URL")
+SOCKET_PATH_LIMIT = 100  # bytes; the kernel's limit is 108 with the end mark
+REDIS = ("redis://", "rediss://", "redis+socket://")
+BROKERS = (*REDIS, "sentinel://", "amqp://", "amqps://", "memory://")
+
+
+class BadEnvironment(Exception):
+    """One sentence a wrong setting, all of them at once."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What the environment says; docs/settings.md explains each name."""
+
+    data_dir: Path
+    secret_key: str
+    debug: bool
+    allowed_hosts: list[str]
+    database: dict[str, Any]
+    broker_url: str
+    result_url: str
+    embedded_broker: bool
+    host: str
+    port: int
+    node_name: str
+    cpus: int
+    memory: int
+    web_threads: int
+    inference_threads: int
+    upload_limit: int
+    max_concurrent_uploads: int
+    upload_expiry_hours: int
+    model_cache_size: int
+    predict_timeout: int
+    log_level: str
+
+
+def read() -> Environment:
+    """Read and check the environment. Raises BadEnvironment with one line an error."""
+    env = Env(eager=False, prefix=PREFIX)
+    plain = Env(eager=False)
+    data_dir = Path(env.str("DATA_DIR", "") or "~/.compass").expanduser().absolute()
+    hosts = env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+    positive = validate.Range(min=1)
+    broker_url = env.str("BROKER_URL", "")
+    sqlite = f"sqlite:///{quote(str(data_dir / 'compass.sqlite3'))}"
+    values: dict[str, Any] = {
+        "debug": env.bool("DEBUG", False),
+        "allowed_hosts": hosts,
+        "host": env.str("HOST", "127.0.0.1", validate=validate.Length(min=1)),
+        "port": env.int("PORT", 8000, validate=validate.Range(min=1, max=65535)),
+        "node_name": env.str(
+            "NODE_NAME",
+            _host_name(),
+            validate=validate.Regexp(r"[A-Za-z0-9_.-]{1,200}\Z"),
+        ),
+        "cpus": env.int("CPUS", _cpus(), validate=positive),
+        "memory": env.int("MEMORY", _memory(), validate=positive),
+        "web_threads": env.int("WEB_THREADS", 16, validate=positive),
+        "inference_threads": env.int("INFERENCE_THREADS", 4, validate=positive),
+        "upload_limit": env.int("UPLOAD_LIMIT", 10 * 1024**3, validate=positive),
+        "upload_expiry_hours": env.int("UPLOAD_EXPIRY_HOURS", 24, validate=positive),
+        "max_concurrent_uploads": plain.int(
+            "MAX_CONCURRENT_UPLOADS", 2, validate=positive
+        ),
+        "model_cache_size": plain.int("MODEL_CACHE_SIZE", 8, validate=positive),
+        "predict_timeout": env.int("PREDICT_TIMEOUT", 30, validate=positive),
+        "log_level": env.str(
+            "LOG_LEVEL",
+            "INFO",
+            validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"]),
+        ),
+        "database": env.dj_db_url("DATABASE_URL", sqlite),
+        "embedded_broker": not broker_url,
+        "broker_url": broker_url or embedded_url(data_dir, 0),
+        "result_url": env.str("RESULT_URL", "")
+        or (broker_url if broker_url else embedded_url(data_dir, 1)),
+        "secret_key": env.str("SECRET_KEY", ""),
+    }
+    errors = [*_errors(env), *_errors(plain), *_broker_errors(values)]
+    if not errors and not values["secret_key"]:
+        try:
+            values["secret_key"] = _kept_secret(data_dir)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            errors.append(f"COMPASS_DATA_DIR: {data_dir} cannot be used: {reason}.")
+    if errors:
+        raise BadEnvironment("\n".join(errors))
+    return Environment(data_dir=data_dir, **values)
+
+
+def unknown_names() -> list[str]:
+    """The COMPASS_ names in the environment that no setting has: most are misspelt."""
+    known = {f"{PREFIX}{name.upper()}" for name in Environment.__annotations__}
+    known |= {"COMPASS_DATABASE_URL", *INTERNAL}
+    known -= {"COMPASS_DATABASE", "COMPASS_EMBEDDED_BROKER"}
+    known -= {f"{PREFIX}{name}" for name in UNPREFIXED}
+    return sorted(
+        name
+        for name in os.environ
+        if name.startswith(PREFIX) and name not in known and "_TEST_" not in name
+    )
+
+
+def socket_path(data_dir: Path) -> Path:
+    """Where the embedded broker listens; beside the data unless that path is too long."""
+    path = data_dir / "broker" / "valkey.sock"
+    if len(os.fsencode(path)) <= SOCKET_PATH_LIMIT:
+        return path
+    short = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
+    return Path("/tmp") / f"compass-{os.getuid()}-{short}" / "valkey.sock"  # noqa: S108
+
+
+def embedded_url(data_dir: Path, database: int) -> str:
+    path = quote(str(socket_path(data_dir)))
+    return f"redis+socket://{path}?virtual_host={database}"
+
+
+def _errors(env: Env) -> list[str]:
+    try:
+        env.seal()
+    except EnvValidationError as error:
+        return [
+            f"{name}: {' '.join(texts) if isinstance(texts, list) else texts}"
+            for name, texts in error.error_messages.items()
+        ]
+    return []
+
+
+def _broker_errors(values: dict[str, Any]) -> list[str]:
+    errors = []
+    if not values["broker_url"].startswith(BROKERS):
+        known = ", ".join(BROKERS)
+        errors.append(f"COMPASS_BROKER_URL: It must begin with one of {known}.")
+    elif values["result_url"].startswith("amqp"):
+        errors.append("COMPASS_RESULT_URL: With RabbitMQ, results need a Redis.")
+    return errors
+
+
+def _kept_secret(data_dir: Path) -> str:
+    """The installation's secret, made at the first start, readable by its owner alone."""
+    path = data_dir / "secret"
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.exists():
+        # Written aside and linked, so that two starts at once agree on one secret.
+        aside = data_dir / f".secret-{secrets.token_hex(8)}"
+        descriptor = os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(48))
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            pass
+        finally:
+            aside.unlink()
+    return path.read_text().strip()
+
+
+def _host_name() -> str:
+    """This host's name in the letters that a queue's name may have."""
+    name = socket.gethostname()
+    return (
+        "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "-" for c in name)
+        or "localhost"
+    )
+
+
+def _cpus() -> int:
+    """The CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) or 1
+
+
+def _memory() -> int:
+    """Bytes of memory, or of the control group's share if that is less."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return physical
+    return min(physical, int(limit)) if limit.isdigit() else physical

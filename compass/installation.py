@@ -1,0 +1,59 @@
+"""What a new installation needs before its first request: tables, a user, a key."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.db import connections, transaction
+
+from registry.models import ApiKey
+
+FIRST_USER = "admin"
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What is shown once, when the first user is made."""
+
+    user: str
+    password: str
+    key: str
+
+
+def prepare(data_dir: Path) -> Credentials | None:
+    """Bring the tables up to date; make the first user and key if there is no user."""
+    call_command("migrate", verbosity=0, interactive=False)
+    try:
+        return make_first_user(data_dir)
+    finally:
+        connections.close_all()
+
+
+def make_first_user(data_dir: Path) -> Credentials | None:
+    """The first user, with a key of all scopes that stands alone in DATA_DIR/key."""
+    with transaction.atomic():
+        if User.objects.exists():
+            return None
+        password = secrets.token_urlsafe(12)
+        user = User.objects.create_superuser(FIRST_USER, password=password)
+        _, key = ApiKey.make(user, "first key")
+        # Before the commit: a user without a key file could never be told apart.
+        write_key(data_dir / "key", key)
+    return Credentials(FIRST_USER, password, key)
+
+
+def write_key(path: Path, key: str) -> None:
+    """Write the key alone, whole or not at all, for its owner's eyes."""
+    aside = path.with_name(f".key-{secrets.token_hex(8)}")
+    with os.fdopen(
+        os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w"
+    ) as file:
+        file.write(key)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponse
+
+SANE = re.compile(r"[A-Za-z0-9._:-]{1,100}\Z")
+
+
+class RequestId:
+    """Give every request an id, the caller's own if it is sane, and every answer the same."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        theirs = request.headers.get("X-Request-ID", "")
+        request.request_id = theirs if SANE.match(theirs) else uuid.uuid4().hex  # type: ignore[attr-defined]
+        response = self.get_response(request)
+        response["X-Request-ID"] = request.request_id  # type: ignore[attr-defined]
+        return response

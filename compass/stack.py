@@ -1,0 +1,186 @@
+"""The one-machine stack: starts broker, web, workers and beat, and keeps them alive.
+
+Single-threaded on purpose: children die with the thread that started them, and a fork with
+threads about may hang. It waits for signals, so an idle stack costs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from compass.child import adopt_orphans
+from compass.env import Environment
+from compass.installation import Credentials, prepare
+from compass.lock import DirectoryLock
+from compass.plan import Plan, status, warm_up
+from compass.port import ReservedPort
+from compass.process import Phase, Process
+
+STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+TICK = 0.05  # seconds between looks while something is starting
+REST = 10.0  # seconds between looks while all is well
+PATIENCE = {"beat": 5.0, "web": 8.0, "broker": 8.0}  # seconds from SIGTERM to SIGKILL
+WORKER_PATIENCE = 20.0  # seconds: jobs write a checkpoint
+ORPHAN_PATIENCE = 5.0  # seconds that a job may take to see that its supervisor is gone
+
+
+class Stopped(Exception):
+    """A signal asked the stack to stop."""
+
+
+class Stack:
+    """All processes of one machine. `say` is told each piece of news, in one line."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        *,
+        say: Callable[[str], None],
+        prepare: Callable[[Path], Credentials | None] = prepare,
+    ) -> None:
+        self.environment, self.say, self.prepare = environment, say, prepare
+        self.lock = DirectoryLock(environment.data_dir)
+        self.stages: list[list[Process]] = []
+        self.port: ReservedPort | None = None
+        self.address = environment.data_dir / "address"
+        self.is_ready = False
+
+    def run(self) -> None:
+        """Run until a signal asks to stop. Raises lock.Taken and port.NoPort."""
+        began = time.monotonic()
+        masked = signal.pthread_sigmask(signal.SIG_BLOCK, {*STOP, signal.SIGCHLD})
+        self.lock.take()
+        adopt_orphans()
+        try:
+            self._start()
+            self.say(
+                f"Compass is ready after {time.monotonic() - began:.1f} s: {self._url}\n"
+                f"  API pages {self._url}/api/docs, admin {self._url}/admin/,"
+                f" logs {self.environment.data_dir / 'logs'}\n"
+                "  Ctrl-C stops it."
+            )
+            self._supervise(lambda: False)
+        except Stopped as reason:
+            self.say(f"{reason}: stopping.")
+        finally:
+            self._stop()
+            self.lock.release()
+            signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+
+    @property
+    def processes(self) -> list[Process]:
+        return [process for stage in self.stages for process in stage]
+
+    @property
+    def _url(self) -> str:
+        assert self.port is not None
+        return self.port.url
+
+    def _start(self) -> None:
+        environment = self.environment
+        plan = Plan(environment, held=self.lock.descriptor)
+        self.port = ReservedPort(environment.host, environment.port)
+        if self.port.number != environment.port:
+            self.say(f"Port {environment.port} is taken; using {self.port.number}.")
+        if environment.embedded_broker:
+            self._start_stage([plan.broker()])
+        if credentials := self.prepare(environment.data_dir):
+            self._introduce(credentials)
+        warm_up()
+        self._supervise(self._all_ready)
+        web = plan.web(environment.host, self.port.number, self._url)
+        self._start_stage([web])
+        self._start_stage(plan.workers())
+        self._start_stage([plan.beat()])
+        self._supervise(self._all_ready)
+        self._supervise(lambda: status(f"{self._url}/health/ready") in (200, 404))
+        self.address.write_text(self._url)
+        self.is_ready = True
+
+    def _start_stage(self, processes: list[Process]) -> None:
+        self.stages.append(processes)
+        for process in processes:
+            process.start()
+
+    def _introduce(self, credentials: Credentials) -> None:
+        self.say(
+            "A new installation. Shown this once:\n"
+            f"  user {credentials.user}, password {credentials.password}\n"
+            f"  key {credentials.key} (kept in {self.environment.data_dir / 'key'})"
+        )
+
+    def _all_ready(self) -> bool:
+        return all(process.phase is Phase.READY for process in self.processes)
+
+    def _supervise(self, done: Callable[[], bool]) -> None:
+        """Look after all processes until it is done. Raises Stopped."""
+        while True:
+            for process in self.processes:
+                if news := process.look():
+                    self.say(news)
+            self._reap_orphans()
+            if done():
+                return
+            calm = self.is_ready and self._all_ready()
+            if number := wait_for_signal(REST if calm else TICK):
+                raise Stopped(number.name)
+
+    def _reap_orphans(self) -> None:
+        ours = {process.pid for process in self.processes}
+        while (dead := _next_dead()) and dead not in ours:
+            os.waitpid(dead, 0)
+
+    def _stop(self) -> None:
+        """End everything in reverse order, in bounded time; a second signal hurries."""
+        self.address.unlink(missing_ok=True)
+        hurry = False
+        for stage in reversed(self.stages):
+            asked = time.monotonic()
+            for process in stage:
+                process.ask_to_stop()
+            while left := [process for process in stage if not process.has_ended()]:
+                late = time.monotonic() - asked
+                for process in left:
+                    if hurry or late > PATIENCE.get(process.name, WORKER_PATIENCE):
+                        process.kill()
+                hurry = wait_for_signal(TICK) is not None or hurry
+        self._end_orphans()
+        if self.port is not None:
+            self.port.release()
+        self.say("Stopped; no process is left.")
+
+    def _end_orphans(self) -> None:
+        """Give jobs whose supervisor is gone a moment, then kill what is left."""
+        deadline = time.monotonic() + ORPHAN_PATIENCE
+        while children := psutil.Process().children(recursive=True):
+            if time.monotonic() > deadline:
+                for child in children:
+                    try:
+                        child.kill()
+                    except psutil.NoSuchProcess:
+                        continue
+            wait_for_signal(TICK)
+            self._reap_orphans()
+
+
+def wait_for_signal(seconds: float) -> signal.Signals | None:
+    """Wait for a signal; one that asks to stop, else None. The signals are masked."""
+    got = signal.sigtimedwait({*STOP, signal.SIGCHLD}, seconds)
+    if got is None or got.si_signo == signal.SIGCHLD:
+        return None
+    return signal.Signals(got.si_signo)
+
+
+def _next_dead() -> int:
+    """The process id of a dead child that is not reaped yet, 0 if there is none."""
+    try:
+        seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return 0
+    return seen.si_pid if seen else 0

@@ -1,0 +1,61 @@
+"""What a Celery worker becomes by its node name: cpu@, gpu@, inference@ or control@HOST."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from celery import signals
+
+log = logging.getLogger(__name__)
+
+_parts: dict[str, Any] = {}
+
+
+@signals.celeryd_after_setup.connect
+def prepare(sender: str, instance: Any, **_: Any) -> None:
+    """Refuse what cannot work, and make the room's part of this process."""
+    lane, at, host = sender.partition("@")
+    if not at or lane not in ("cpu", "gpu", "inference", "control"):
+        sys.exit(
+            f"A worker is named cpu@, gpu@, inference@ or control@HOST, not {sender}."
+        )
+    if instance.pool_cls.__module__ != "celery.concurrency.thread":
+        sys.exit(f"{sender} needs `--pool threads`: jobs are processes of their own.")
+    if lane in ("cpu", "gpu"):
+        from training import worker
+
+        _parts["work"] = worker.CURRENT = worker.Worker(sender)
+    elif lane == "inference":
+        from inference import worker as inference_worker
+
+        _parts["work"] = inference_worker.Worker(sender)
+    else:
+        _parts["control"] = sender
+
+
+@signals.worker_ready.connect
+def begin(**_: Any) -> None:
+    if "work" in _parts:
+        _parts["work"].begin()
+    elif "control" in _parts:
+        from registry.membership import Membership
+
+        _parts["membership"] = Membership(_parts["control"])
+        _parts["membership"].join_in()
+
+
+@signals.worker_shutting_down.connect
+def ask_to_stop(**_: Any) -> None:
+    """Celery now waits for its threads, so they must be told to end."""
+    if "work" in _parts:
+        _parts["work"].ask_to_stop()
+
+
+@signals.worker_shutdown.connect
+def stop(**_: Any) -> None:
+    if "work" in _parts:
+        _parts["work"].stop()
+    if "membership" in _parts:
+        _parts["membership"].leave()

@@ -1,0 +1,18 @@
+"""Django behind granian; loaded once in each web worker."""
+
+from __future__ import annotations
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+from django.urls import get_resolver
+
+from compass.child import die_with_parent
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "compass.settings")
+
+if "COMPASS_STACK" in os.environ:
+    die_with_parent()  # granian's workers are children of granian, not of the stack
+
+application = get_wsgi_application()
+assert get_resolver().url_patterns  # imports every page now, not at the first request
