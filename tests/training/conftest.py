@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tests.fake_recipe  # noqa: F401
+from registry import store
+from registry.models import Node, Task
+from training import ending, preparation, supervisor
+from training.launcher import Launcher
+from training.supervisor import Supervisor
+
+
+@pytest.fixture(scope="session")
+def launcher() -> Launcher:
+    launcher = Launcher(["tests.fake_recipe", "training.job"])
+    launcher.warm_up()
+    return launcher
+
+
+@pytest.fixture
+def train(
+    submit: Callable[..., Task],
+    node: Node,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Iterator[Callable[..., Task]]:
+    """Makes an assigned training by the fake recipe."""
+    # The test's own connection holds its transaction.
+    for module in (supervisor, ending):
+        monkeypatch.setattr(module, "close_old_connections", lambda: None)
+    monkeypatch.setattr(
+        preparation, "dataset_path", lambda dataset: tmp_path / "data.csv"
+    )
+
+    def train(fields: dict[str, Any] | None = None, **params: Any) -> Task:
+        task = submit(
+            params={
+                "recipe": "fake",
+                "params": params,
+                "dataset": "1",
+                "dataset_sha256": "0" * 64,
+                "dataset_name": "one",
+                "model_name": "fake",
+            },
+            **(fields or {}),
+        )
+        task.assign(node)
+        return task
+
+    yield train
+
+
+@pytest.fixture
+def supervise(launcher: Launcher, node: Node) -> Callable[..., Supervisor]:
+    """Runs an attempt to its end; `each_tick` is called at every look of the supervisor."""
+
+    def supervise(
+        task: Task,
+        each_tick: Callable[[], bool | None] = lambda: False,
+        is_stopping: Callable[[], bool] = lambda: False,
+        **options: Any,
+    ) -> Supervisor:
+        supervisor = Supervisor(
+            task,
+            node,
+            launcher,
+            is_revoked=lambda: bool(each_tick()),
+            is_stopping=is_stopping,
+            **options,
+        )
+        supervisor.run()
+        return supervisor
+
+    return supervise
+
+
+def log_of(task: Task) -> str:
+    return (store.task_path(task.pk) / "log.txt").read_text()

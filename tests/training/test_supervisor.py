@@ -1,0 +1,349 @@
+"""What becomes of an attempt, with real job processes and the fake recipe."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+
+from registry import publish
+from registry.models import ModelVersion, Task
+from registry.states import State
+from tests.training.conftest import log_of
+from training import ending
+from training.processes import group_members, start_ticks
+
+pytestmark = pytest.mark.django_db
+
+Train = Callable[..., Task]
+Supervise = Callable[..., Any]
+
+
+def fresh(task: Task) -> Task:
+    return Task.objects.get(pk=task.pk)
+
+
+def pid_of(task: Task) -> int:
+    pid = task.attempts.get(number=task.attempt).pid
+    assert pid is not None
+    return pid
+
+
+def test_a_good_training_completes_with_one_model(
+    train: Train, supervise: Supervise
+) -> None:
+    task = train(steps=3, seed=7)
+    supervise(task)
+    task = fresh(task)
+    assert task.state == State.COMPLETED
+    version = ModelVersion.objects.get(task=task)
+    assert task.result["model"] == "fake"
+    assert task.result["version"] == version.number == 1
+    assert version.params["seed"] == 7
+    assert [e.verb for e in task.events.all()] == [
+        "submit",
+        "assign",
+        "start",
+        "complete",
+    ]
+
+
+def test_its_metrics_stand_once_a_step_and_progress_is_kept(
+    train: Train, supervise: Supervise
+) -> None:
+    task = train(steps=3)
+    supervise(task)
+    task = fresh(task)
+    losses = task.points.filter(name="loss").values_list("step", "value")
+    assert list(losses) == [(0, 1.0), (1, 0.5), (2, pytest.approx(1 / 3))]
+    assert task.metrics["done"] == 1.0
+    assert task.progress["steps"] == 3
+
+
+def test_the_job_knows_neither_django_nor_secrets(
+    train: Train, supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = train(end="django")
+    supervise(task)
+    assert fresh(task).state == State.COMPLETED, log_of(task)
+
+
+@pytest.mark.parametrize(
+    ("end", "reason", "words"),
+    [
+        ("error", "error", "RuntimeError"),
+        ("bad_data", "bad_data", "row 7, column affinity: is not a number"),
+        ("memory", "out_of_memory", "memory"),
+        ("disk", "disk_full", "disk is full"),
+        ("no_model", "error", ""),
+    ],
+)
+def test_a_failure_has_its_reason_and_a_sentence_and_leaves_no_model(
+    train: Train, supervise: Supervise, end: str, reason: str, words: str
+) -> None:
+    task = train(end=end)
+    supervise(task)
+    task = fresh(task)
+    assert (task.state, task.reason) == (State.FAILED, reason)
+    assert words in task.message
+    assert task.message.strip()
+    assert task.hint
+    assert not ModelVersion.objects.exists()
+
+
+@pytest.mark.parametrize("end", ["kill", "exit", "silent"])
+def test_a_job_that_dies_without_a_word_is_tried_again(
+    train: Train, supervise: Supervise, end: str
+) -> None:
+    task = train(end=end)
+    supervise(task)
+    task = fresh(task)
+    assert (task.state, task.reason, task.retries) == (State.PENDING, "killed", 1)
+    assert task.not_before is not None
+    attempt = task.attempts.get()
+    assert attempt.signal == (9 if end == "kill" else None)
+    assert attempt.exit_code == {"kill": None, "exit": 3, "silent": 0}[end]
+
+
+def test_a_killed_job_goes_on_from_its_checkpoint(
+    train: Train, supervise: Supervise, node: Any
+) -> None:
+    task = train(steps=4, end="kill")
+    supervise(task)
+    task = fresh(task)
+    task.params["params"]["end"] = "complete"
+    Task.objects.filter(pk=task.pk).update(params=task.params)
+    task.assign(node)
+    supervise(task)
+    assert fresh(task).state == State.COMPLETED
+    assert "from step 4" in log_of(task)
+    assert task.points.filter(name="loss").count() == 4
+
+
+def test_cancel_stops_the_job_at_its_next_step(
+    train: Train, supervise: Supervise
+) -> None:
+    task = train(steps=10_000, pause=0.01)
+
+    def cancel() -> bool:
+        row = fresh(task)
+        if row.cancel_requested_at is None and row.points.exists():
+            row.request_cancel()
+            return True
+        return False
+
+    supervisor = supervise(task, cancel)
+    row = fresh(task)
+    assert row.state == State.CANCELLED
+    assert row.reason == "cancelled_by_user"
+    assert supervisor._rungs == ["ask_to_stop"]
+    assert group_members(pid_of(task)) == []
+    assert not ModelVersion.objects.exists()
+
+
+def test_cancel_ends_a_deaf_job_and_its_children_by_force(
+    train: Train, supervise: Supervise
+) -> None:
+    task = train(steps=10_000, pause=0.01, deaf=True, child=True)
+
+    def cancel() -> bool:
+        row = fresh(task)
+        if row.cancel_requested_at is None and row.points.exists():
+            row.request_cancel()
+            return True
+        return False
+
+    supervisor = supervise(task, cancel)
+    assert fresh(task).state == State.CANCELLED
+    assert supervisor._rungs == ["ask_to_stop", "terminate", "kill"]
+    assert group_members(pid_of(task)) == []
+    verbs = [event.verb for event in task.events.all()]
+    assert verbs[-5:] == [
+        "request_cancel",
+        "ask_to_stop",
+        "terminate",
+        "kill",
+        "cancel",
+    ]
+
+
+def test_a_wish_is_seen_at_the_next_beat_when_the_broadcast_was_lost(
+    train: Train, supervise: Supervise
+) -> None:
+    task = train(steps=10_000, pause=0.01)
+
+    def cancel_without_broadcast() -> None:
+        row = fresh(task)
+        if row.cancel_requested_at is None and row.points.exists():
+            row.request_cancel()
+
+    supervise(task, cancel_without_broadcast)
+    assert fresh(task).state == State.CANCELLED
+
+
+def test_pause_lets_go_at_a_checkpoint_and_resume_goes_on_there(
+    train: Train, supervise: Supervise, node: Any
+) -> None:
+    task = train(steps=30, pause=0.02)
+
+    def pause() -> bool:
+        row = fresh(task)
+        if row.pause_requested_at is None and row.points.filter(step__gte=1).exists():
+            row.request_pause()
+            return True
+        return False
+
+    supervise(task, pause)
+    row = fresh(task)
+    assert row.state == State.PAUSED
+    assert row.attempts.get().finished_at is not None
+    row.resume()
+    row.assign(node)
+    supervise(row)
+    assert fresh(task).state == State.COMPLETED
+    assert log_of(task).count("from step 0") == 1
+    steps = list(task.points.filter(name="loss").values_list("step", flat=True))
+    assert steps == list(range(30))
+
+
+def test_a_stopping_worker_gives_the_attempt_back(
+    train: Train, supervise: Supervise
+) -> None:
+    task = train(steps=10_000, pause=0.01)
+    supervise(task, is_stopping=lambda: fresh(task).points.exists())
+    row = fresh(task)
+    assert (row.state, row.reason) == (State.PENDING, "worker_stopped")
+    assert row.retries == 0
+
+
+def test_a_time_limit_ends_it_with_that_reason(
+    train: Train, supervise: Supervise
+) -> None:
+    task = train({"time_limit": 1}, steps=10_000, pause=0.01)
+    supervise(task)
+    row = fresh(task)
+    assert (row.state, row.reason) == (State.FAILED, "time_limit")
+
+
+def test_a_second_delivery_runs_nothing(train: Train, supervise: Supervise) -> None:
+    task = train(steps=2)
+    again = fresh(task)
+    supervise(task)
+    before = fresh(task).events.count()
+    supervise(again)
+    assert fresh(task).events.count() == before
+    assert fresh(task).attempts.count() == 1
+
+
+def test_an_attempt_that_was_taken_away_ends_its_job_and_writes_nothing(
+    train: Train, supervise: Supervise, node: Any
+) -> None:
+    task = train(steps=10_000, pause=0.01)
+
+    def take_away() -> bool:
+        row = fresh(task)
+        if row.attempt == 1 and row.points.exists() and row.state == State.RUNNING:
+            row.release("node_lost", "taken in the test")
+            row.assign(node)
+            return True
+        return False
+
+    supervise(task, take_away)
+    row = fresh(task)
+    assert (row.state, row.attempt) == (State.ASSIGNED, 2)
+    assert group_members(row.attempts.get(number=1).pid or 0) == []
+    assert [event.verb for event in row.events.all()][-1] == "assign"
+
+
+def test_a_database_that_is_away_for_a_moment_costs_nothing(
+    train: Train, supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = train(steps=40, pause=0.02)
+    beat, failures = Task.beat, iter(range(3))
+
+    def sometimes(self: Task, **changes: Any) -> None:
+        if next(failures, None) is not None:
+            raise OperationalError("gone")
+        beat(self, **changes)
+
+    monkeypatch.setattr(Task, "beat", sometimes)
+    supervise(task, lambda: True)
+    row = fresh(task)
+    assert row.state == State.COMPLETED
+    assert row.points.filter(name="loss").count() == 40
+
+
+def test_without_a_beat_for_its_lease_the_supervisor_ends_the_job_and_says_nothing(
+    train: Train, supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = train(steps=10_000, pause=0.01)
+    now = [0.0]
+
+    def away(self: Task, **changes: Any) -> None:
+        now[0] += 10.0
+        raise OperationalError("gone")
+
+    def monotonic() -> float:
+        now[0] += 0.05
+        return now[0]
+
+    monkeypatch.setattr(Task, "beat", away)
+    supervisor = supervise(task, lambda: True, monotonic=monotonic)
+    assert supervisor.wish == "abandon"
+    row = fresh(task)
+    assert row.state == State.RUNNING
+    assert group_members(pid_of(row)) == []
+
+
+def test_a_final_verb_is_insisted_on_while_the_database_is_away(
+    train: Train, supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = train(steps=1)
+    complete, failures = Task.complete, iter(range(2))
+
+    def sometimes(self: Task, *args: Any, **facts: Any) -> None:
+        if next(failures, None) is not None:
+            raise OperationalError("gone")
+        complete(self, *args, **facts)
+
+    monkeypatch.setattr(Task, "complete", sometimes)
+    monkeypatch.setattr(ending.time, "sleep", lambda seconds: None)
+    supervise(task)
+    assert fresh(task).state == State.COMPLETED
+    assert ModelVersion.objects.count() == 1
+
+
+def test_completion_and_cancel_at_once_end_cancelled_without_a_model(
+    train: Train, supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = train(steps=1)
+    prepare = publish.prepare
+
+    def late_wish(directory: Any) -> Any:
+        Task.objects.filter(pk=task.pk).update(cancel_requested_at=task.created_at)
+        return prepare(directory)
+
+    monkeypatch.setattr(publish, "prepare", late_wish)
+    supervise(task)
+    assert fresh(task).state == State.CANCELLED
+    assert not ModelVersion.objects.exists()
+
+
+def test_the_recorded_identity_is_the_jobs_own(
+    train: Train, supervise: Supervise
+) -> None:
+    task = train(steps=50, pause=0.01)
+    seen: list[tuple[int | None, int | None]] = []
+
+    def compare() -> None:
+        attempt = task.attempts.get()
+        if attempt.pid and not seen:
+            seen.append((attempt.pid_started, start_ticks(attempt.pid)))
+            assert attempt.pid != os.getpid()
+
+    supervise(task, compare)
+    assert seen
+    assert seen[0][0] == seen[0][1]
