@@ -6,20 +6,18 @@ Memory is the proportional set size: a page that n processes share counts 1/n in
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).resolve().parent.parent
+from compass.trial import TrialStack
+
 MEMORY_BUDGET = 600.0  # MB
 CPU_BUDGET = 2.0  # per cent of a core
+SETTLING = 10.0  # seconds
 
 
 def main() -> int:
@@ -29,8 +27,12 @@ def main() -> int:
     options = parser.parse_args()
     if options.data_dir:
         return report(int((options.data_dir / "lock").read_text()), options.seconds)
-    with stack() as pid:
-        return report(pid, options.seconds)
+    with (
+        tempfile.TemporaryDirectory(prefix="compass-idle-") as folder,
+        TrialStack(Path(folder)) as stack,
+    ):
+        time.sleep(SETTLING)
+        return report(stack.pid, options.seconds)
 
 
 def report(pid: int, seconds: float) -> int:
@@ -65,26 +67,6 @@ def label(process: psutil.Process) -> str:
         if name := names.get(Path(word).name):
             return name
     return " ".join(command[:3])[-20:]
-
-
-@contextmanager
-def stack() -> Iterator[int]:
-    """A stack on a fresh directory, ready and left alone for a while."""
-    with tempfile.TemporaryDirectory(prefix="compass-idle-") as folder:
-        command = [sys.executable, "manage.py", "up", "--data-dir", folder]
-        child = subprocess.Popen(
-            command, cwd=ROOT, env=os.environ, stdout=subprocess.DEVNULL
-        )
-        try:
-            while not (Path(folder) / "address").exists():
-                if child.poll() is not None:
-                    sys.exit("The stack did not start.")
-                time.sleep(0.2)
-            time.sleep(10)
-            yield child.pid
-        finally:
-            child.terminate()
-            child.wait()
 
 
 if __name__ == "__main__":

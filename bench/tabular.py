@@ -71,8 +71,10 @@ def _one(name: str, seed: int, mode: str) -> dict[str, float]:
         stratify=None if is_regression else y,
     )
     found = _compass((x, y), test, seed, mode)
-    boosting = HistGradientBoostingRegressor if is_regression else (
-        HistGradientBoostingClassifier
+    boosting = (
+        HistGradientBoostingRegressor
+        if is_regression
+        else (HistGradientBoostingClassifier)
     )
     mlp = MLPRegressor if is_regression else MLPClassifier
     peers = {

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
 from rest_framework import exceptions
@@ -44,6 +43,7 @@ CODES: dict[type[Exception], str] = {
     PermissionDenied: "forbidden",
     exceptions.NotFound: "not_found",
     Http404: "not_found",
+    RequestDataTooBig: "too_large",
     exceptions.MethodNotAllowed: "method_not_allowed",
     exceptions.NotAcceptable: "not_acceptable",
     exceptions.UnsupportedMediaType: "unsupported_media_type",
@@ -99,10 +99,7 @@ class StrictJSONParser(JSONParser):
 
     def parse(self, stream: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         try:
-            body = stream.read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
-            if len(body) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-                raise Problem("too_large", "The body is too large for JSON.")
-            text = body.decode("utf-8")
+            text = stream.read().decode("utf-8")
             if not text.strip():
                 return {}
             value = json.loads(text, parse_constant=_refuse, parse_float=_finite)

@@ -6,3 +6,6 @@ from django.apps import AppConfig
 class CompassConfig(AppConfig):
     name = "compass"
     verbose_name = "Compass"
+
+    def ready(self) -> None:
+        from compass import checks  # noqa: F401

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from celery.beat import PersistentScheduler
-from celery.schedules import schedule
 
 
 class Scheduler(PersistentScheduler):
@@ -12,5 +11,6 @@ class Scheduler(PersistentScheduler):
     def setup_schedule(self) -> None:
         super().setup_schedule()
         for entry in self.schedule.values():
-            if entry.total_run_count == 0 and isinstance(entry.schedule, schedule):
-                entry.last_run_at -= entry.schedule.run_every
+            interval = getattr(entry.schedule, "run_every", None)  # a crontab has none
+            if entry.total_run_count == 0 and interval is not None:
+                entry.last_run_at -= interval

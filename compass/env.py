@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,10 +139,9 @@ def _errors(env: Env) -> list[str]:
     try:
         env.seal()
     except EnvValidationError as error:
-        return [
-            f"{name}: {' '.join(texts) if isinstance(texts, list) else texts}"
-            for name, texts in error.error_messages.items()
-        ]
+        found = error.error_messages
+        assert isinstance(found, Mapping)
+        return [f"{name}: {' '.join(texts)}" for name, texts in found.items()]
     return []
 
 

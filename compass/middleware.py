@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
 
+from compass.api import plain_problem
+from registry.errors import Problem
+
 SANE = re.compile(r"[A-Za-z0-9._:-]{1,100}\Z")
 
 
@@ -21,3 +24,17 @@ class RequestId:
         response = self.get_response(request)
         response["X-Request-ID"] = request.request_id  # type: ignore[attr-defined]
         return response
+
+
+class RefuseNul:
+    """No address with a NUL reaches a view: PostgreSQL keeps none, and Django then fails."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if "\x00" in request.path or "%00" in request.META.get("QUERY_STRING", ""):
+            return plain_problem(
+                request, Problem("malformed", "The address holds a NUL.")
+            )
+        return self.get_response(request)

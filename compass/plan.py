@@ -121,7 +121,8 @@ class Plan:
         command = [*CELERY, "worker", "-n", f"{lane}@{self.environment.node_name}"]
         command += ["-Q", queues, "--pool", "threads", "--concurrency", str(threads)]
         command += ["-E", "--without-mingle", "--without-gossip"]
-        command += ["--without-heartbeat", "-l", self.environment.log_level]
+        # Rarer than Celery's 2 s: they only tell Flower that the worker is there.
+        command += ["--heartbeat-interval", "10", "-l", self.environment.log_level]
         return self._process(lane, command, main=run_celery)
 
     def _process(self, name: str, command: list[str], **options: object) -> Process:
@@ -162,14 +163,14 @@ def run_celery() -> None:
     from celery import __main__, platforms
 
     # The process keeps the title of its command, by which it can be found.
-    platforms.set_mp_process_title = lambda *_, **__: ""
+    platforms.set_mp_process_title = lambda *_, **__: None
     __main__.main()
 
 
 def run_granian() -> None:
     from granian.cli import entrypoint
 
-    entrypoint()
+    entrypoint()  # type: ignore[no-untyped-call]
 
 
 def answers_ping(path: Path) -> bool:

@@ -13,30 +13,27 @@ class NoPort(Exception):
 class ReservedPort:
     """The first free port from the one asked for.
 
-    The socket that holds it is bound but never listens. It is shared only after it was
-    bound alone, so that two stacks that look at once cannot both get it, while the web
-    server, which binds with SO_REUSEPORT, can.
+    It is held by a name in the abstract socket space, which is unique to the machine's
+    network and is free again when its holder dies. The port itself is only tried: a socket
+    that held it would share it with the web server, and so with any other one too.
     """
 
     def __init__(self, host: str, first: int, tries: int = 200) -> None:
-        family, address = _resolve(host)
+        self.host = host
+        family, self.address = _resolve(host)
         for port in range(first, min(first + tries, 65536)):
-            self.socket = socket.socket(family, socket.SOCK_STREAM)
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.guard = socket.socket(socket.AF_UNIX)
             try:
-                self.socket.bind((address, port))
-            except PermissionError:
-                self.socket.close()
-                raise NoPort(
-                    f"Port {port} needs more rights; ask for another."
-                ) from None
+                self.guard.bind(f"\0compass-port-{port}")
+                _try(family, self.address, port)
             except OSError as error:
-                self.socket.close()
-                if error.errno != errno.EADDRINUSE:
-                    raise NoPort(f"{host} cannot be used: {error.strerror}.") from None
-                continue
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            self.host, self.address, self.number = host, address, port
+                self.guard.close()
+                if error.errno == errno.EADDRINUSE:
+                    continue
+                raise NoPort(
+                    f"{host}:{port} cannot be used: {error.strerror}."
+                ) from None
+            self.number = port
             return
         raise NoPort(f"No free port from {first} on.")
 
@@ -51,7 +48,14 @@ class ReservedPort:
         )
 
     def release(self) -> None:
-        self.socket.close()
+        self.guard.close()
+
+
+def _try(family: socket.AddressFamily, address: str, port: int) -> None:
+    with socket.socket(family, socket.SOCK_STREAM) as alone:
+        # Connections of an earlier server that are still closing do not matter.
+        alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        alone.bind((address, port))
 
 
 def _resolve(host: str) -> tuple[socket.AddressFamily, str]:

@@ -84,6 +84,7 @@ class Stack:
 
     def _start(self) -> None:
         environment = self.environment
+        self.address.unlink(missing_ok=True)
         plan = Plan(environment, held=self.lock.descriptor)
         self.port = ReservedPort(environment.host, environment.port)
         if self.port.number != environment.port:
@@ -99,7 +100,7 @@ class Stack:
         self._start_stage(plan.workers())
         self._start_stage([plan.beat()])
         self._supervise(self._all_ready)
-        self._supervise(lambda: status(f"{self._url}/health/ready") in (200, 404))
+        self._supervise(lambda: status(f"{self._url}/health/ready") == 200)
         self.address.write_text(self._url)
         self.is_ready = True
 

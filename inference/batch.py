@@ -132,6 +132,8 @@ class BatchRun:
             raise
         result: dict[str, Any] = dict(self._shards.assemble())
         self._say(f"{result['failed_count']} of {result['total_count']} items failed.")
+        self._done = params["count"]
+        self._beat_if_possible()
         name, _, number = params["model"].partition(":")
         result |= {"model": name, "version": int(number)}
         return lambda: self._complete(result)

@@ -179,7 +179,11 @@ class ModelCache:
             entry.users += 1
             self._entries.move_to_end(version)
         if is_mine:
-            self._load(entry)
+            try:
+                self._load(entry)
+            except BaseException:
+                entry.users -= 1
+                raise
         with self._changed:
             self._changed.wait_for(lambda: entry.stage is not Stage.LOADING)
             if entry.stage is Stage.FAILED:

@@ -58,17 +58,15 @@ def _predict(model: Loaded, encoded: list[Any], name: str) -> list[dict[str, Any
         outputs = model.predict(encoded)
         if len(outputs) != len(encoded):
             raise ValueError(f"{len(outputs)} outputs for {len(encoded)} items")
+        return [_sound(output, name) for output in outputs]
     except Exception as error:
         if len(encoded) == 1:
             problem = error if isinstance(error, BadItem) else INTERNAL
             if problem is INTERNAL:
                 log.error("The model %s failed on an item", name, exc_info=error)
             return [{"error": problem.as_dict()}]
-        half = len(encoded) // 2
-        return _predict(model, encoded[:half], name) + _predict(
-            model, encoded[half:], name
-        )
-    return [_sound(output, name) for output in outputs]
+    half = len(encoded) // 2
+    return _predict(model, encoded[:half], name) + _predict(model, encoded[half:], name)
 
 
 def _sound(output: Any, name: str) -> dict[str, Any]:

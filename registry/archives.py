@@ -6,6 +6,7 @@ the directory when a Problem comes.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import re
@@ -226,6 +227,11 @@ def _readable() -> Iterator[None]:
     except damage as error:
         text = str(error) or type(error).__name__
         raise refused(f"The archive is damaged or not one: {text}.") from None
+    except OSError as error:
+        # zipfile seeks to wherever a damaged directory says.
+        if error.errno != errno.EINVAL:
+            raise
+        raise refused("The archive is damaged: a member lies outside it.") from None
 
 
 def _parts(name: str) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -11,6 +11,7 @@ from registry.errors import BadData
 
 MAX_ROW = 16 * 1024**2  # bytes
 MAX_COLUMNS = 10_000
+COUNT_EVERY = 64 * 1024  # bytes
 PREVIEW = 5  # rows
 SHOWN = 200  # characters of a cell in the preview
 
@@ -25,7 +26,7 @@ class Findings:
     file_count: int = 1
 
 
-class Lines(Iterator[str]):
+class Lines(Iterable[str]):
     """The lines of a text file; bytes that are not UTF-8 come as lone surrogates.
 
     `row` is the caller's number of the last whole row, `fault` whether a line since then holds
@@ -35,38 +36,42 @@ class Lines(Iterator[str]):
     def __init__(self, file: IO[bytes], growth: Growth) -> None:
         self.file, self.growth = file, growth
         self.row, self.size, self.fault = 0, 0, False
-        self.first = True
 
-    def __next__(self) -> str:
-        line = self.file.readline(MAX_ROW + 1)
-        if not line:
-            raise StopIteration
-        self.growth.add(len(line))
-        self.size += len(line)
-        if self.size > MAX_ROW:
-            raise BadData(
-                f"it is longer than {MAX_ROW:,} bytes (is a quote not closed?)",
-                row=self.row + 1,
-            )
-        if self.first:
-            self.first = False
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        if b"\0" in line:
-            self.fault = True
-        try:
-            return line.decode()
-        except UnicodeDecodeError:
-            self.fault = True
-            return line.decode(errors="surrogateescape")
+    def __iter__(self) -> Iterator[str]:
+        self.file.seek(0)
+        self.growth.unpacked = uncounted = 0
+        is_first, read = True, self.file.readline
+        while line := read(MAX_ROW + 1):
+            uncounted += len(line)
+            # By blocks: a call for each line costs as much as reading it.
+            if uncounted > COUNT_EVERY:
+                self.growth.add(uncounted)
+                uncounted = 0
+            self.size += len(line)
+            if self.size > MAX_ROW:
+                raise BadData(
+                    f"it is longer than {MAX_ROW:,} bytes (is a quote not closed?)",
+                    row=self.row + 1,
+                )
+            if is_first:
+                is_first, line = False, line.removeprefix(b"\xef\xbb\xbf")
+            try:
+                text = line.decode()
+            except UnicodeDecodeError:
+                self.fault = True
+                text = line.decode(errors="surrogateescape")
+            if "\0" in text:
+                self.fault = True
+            yield text
+        self.growth.add(uncounted)
 
     def next_row(self) -> None:
         self.row, self.size = self.row + 1, 0
 
     def peek(self) -> str:
-        """The first line, which comes again afterwards."""
-        line = next(self, "")
-        self.file.seek(0)
-        self.growth.unpacked, self.size, self.first = 0, 0, True
+        """The first line, which comes again in the next iteration."""
+        line = next(iter(self), "")
+        self.size = 0
         return line
 
 

@@ -17,11 +17,13 @@ from registry.states import State
 
 log = logging.getLogger(__name__)
 
+SUMMARY = ("found", "released", "failed", "cancelled", "paused", "cpus", "gpus")
 UNKNOWN_AFTER = datetime.timedelta(seconds=60)  # without a beat, on a node that lives
 
 
 def rescue() -> dict[str, int]:
-    """Release what no worker runs any more, then place anew; how many, by what became of them.
+    """Release what no worker runs any more, then place anew; how many, by what became of them, with
+    the CPUs and GPUs that this gave back.
 
     That is what was placed on a node that is lost or stopped, and what runs on a living node
     that has not spoken of it for a minute.
@@ -40,10 +42,7 @@ def rescue() -> dict[str, int]:
         state=State.RUNNING, beat_at__lte=moment - UNKNOWN_AFTER
     )
     _release(unknown, "node_lost", "Its worker no longer spoke of it.", seen)
-    summary = {
-        name: seen[name]
-        for name in ("found", "released", "failed", "cancelled", "paused")
-    }
+    summary = {name: seen[name] for name in SUMMARY}
     if seen["found"]:
         log.warning("Rescued: %s", summary)
     dispatch()
@@ -57,10 +56,12 @@ def expire() -> dict[str, int]:
     services = discovery.expire()
     stalled = 0
     for upload in Upload.objects.stalled(moment):
-        # By the same look: bytes that came between keep it.
-        if Upload.objects.stalled(moment).filter(pk=upload.pk).exists():
-            text = f"No bytes came after {_told(upload.touched_at)}; send it again."
-            stalled += upload.fail("cut_short", text)
+        with transaction.atomic():
+            # By the same look, and held: bytes that came between keep it.
+            still = Upload.objects.stalled(moment).filter(pk=upload.pk)
+            if still.select_for_update().values_list("pk"):
+                text = f"No bytes came after {_told(upload.touched_at)}; send it again."
+                stalled += upload.fail("cut_short", text)
     failed = Upload.objects.filter(state=Upload.State.FAILED, expires_at__lte=moment)
     keys = IdempotencyKey.objects.filter(created_at__lte=moment - idempotency.KEPT)
     summary = {
@@ -98,7 +99,7 @@ def _release(
                 task.release(reason, _sentence(task, message))
         except Stale:
             continue
-        seen["found"] += 1
+        seen.update(found=1, cpus=task.cpus, gpus=task.gpus)
         seen["released" if task.state == State.PENDING else task.state] += 1
 
 

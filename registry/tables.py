@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from typing import Any, cast
+from collections.abc import Iterable, Iterator
 
 from registry.errors import BadData
 from registry.lines import MAX_COLUMNS, MAX_ROW, PREVIEW, Findings, Lines, shown
@@ -11,7 +11,6 @@ from registry.lines import MAX_COLUMNS, MAX_ROW, PREVIEW, Findings, Lines, shown
 DELIMITERS = ",;\t|"
 MAX_CELL = 128 * 1024  # characters
 MAX_NAME = 1000  # characters of a column's name
-NEVER = -1
 
 csv.field_size_limit(MAX_ROW)  # the row is held to MAX_ROW before, the cell after
 
@@ -19,51 +18,44 @@ csv.field_size_limit(MAX_ROW)  # the row is held to MAX_ROW before, the cell aft
 def inspect_csv(lines: Lines) -> Findings:
     """Check the header and every row. Raises BadData."""
     delimiter = _delimiter(lines.peek())
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    lines.row = NEVER  # the header is row 0
-    columns: list[str] = []
-    found = Findings(rows=0)
-    while (cells := _next_row(reader, lines)) is not None:
-        if lines.row == NEVER:
-            columns = found.columns = _header(cells, lines)
-        else:
-            if lines.fault:
-                raise _fault(cells, columns, lines.row + 1)
-            if len(cells) != len(columns):
-                raise BadData(
-                    f"there are {len(cells)} fields, but the header has {len(columns)}",
-                    row=lines.row + 1,
-                )
-            if lines.size > MAX_CELL:
-                _check_sizes(cells, columns, lines.row + 1)
-            if lines.row < PREVIEW:
-                found.preview.append(
-                    {
-                        name: shown(cell)
-                        for name, cell in zip(columns, cells, strict=True)
-                    }
-                )
-        lines.next_row()
-    if not columns:
+    rows = _rows(csv.reader(lines, delimiter=delimiter, strict=True), lines)
+    lines.row = -1  # the header is row 0
+    header = next(rows, None)
+    if header is None:
         raise BadData("the file is empty")
+    columns = _header(header, lines)
+    lines.next_row()
+    found, width = Findings(columns=columns), len(columns)
+    for cells in rows:
+        if lines.fault:
+            raise _fault(cells, columns, lines.row + 1)
+        if len(cells) != width:
+            raise BadData(
+                f"there are {len(cells)} fields, but the header has {width}",
+                row=lines.row + 1,
+            )
+        if lines.size > MAX_CELL:
+            _check_sizes(cells, columns, lines.row + 1)
+        if lines.row < PREVIEW:
+            texts = [shown(cell) for cell in cells]
+            found.preview.append(dict(zip(columns, texts, strict=True)))
+        lines.row, lines.size = lines.row + 1, 0
     if lines.row == 0:
         raise BadData("the file has a header, but no rows")
     found.rows = lines.row
     return found
 
 
-def _next_row(reader: Any, lines: Lines) -> list[str] | None:
-    """The next row that is not a blank line."""
+def _rows(reader: Iterable[list[str]], lines: Lines) -> Iterator[list[str]]:
+    """The rows that are not blank lines."""
     try:
         for cells in reader:
             if len(cells) > 1 or (cells and cells[0].strip()):
-                return cast("list[str]", cells)
+                yield cells
     except csv.Error as error:
         text = "a quote is not closed" if "end of data" in str(error) else str(error)
-        raise BadData(
-            f"the line cannot be read: {text}", row=max(lines.row + 1, 0)
-        ) from None
-    return None
+        row = max(lines.row + 1, 0)
+        raise BadData(f"the line cannot be read: {text}", row=row) from None
 
 
 def _header(cells: list[str], lines: Lines) -> list[str]:

@@ -1,4 +1,4 @@
-"""The background tasks of the control worker; each is one call."""
+"""The background tasks, each one call; they go to the default queue, `control`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from registry import maintenance, scheduler, sealing
 from registry.models import Pulse
 
 
-@shared_task(name="registry.dispatch", queue="control", ignore_result=True)
+@shared_task(name="registry.dispatch", ignore_result=True)
 def dispatch() -> dict[str, int]:
     """Place what waits; also the sign that beat and the control worker are there."""
     Pulse.record("beat")
@@ -16,21 +16,21 @@ def dispatch() -> dict[str, int]:
     return {"placed": len(plan.places), "waiting": len(plan.waits)}
 
 
-@shared_task(name="registry.rescue", queue="control", ignore_result=True)
+@shared_task(name="registry.rescue", ignore_result=True)
 def rescue() -> dict[str, int]:
     return maintenance.rescue()
 
 
-@shared_task(name="registry.expire", queue="control", ignore_result=True)
+@shared_task(name="registry.expire", ignore_result=True)
 def expire() -> dict[str, int]:
     return maintenance.expire()
 
 
-@shared_task(name="registry.clean", queue="control")
+@shared_task(name="registry.clean")
 def clean() -> dict[str, int]:
     return maintenance.clean()
 
 
-@shared_task(name="registry.seal", queue="control")
+@shared_task(name="registry.seal")
 def seal(upload: int) -> str:
     return sealing.seal(upload)

@@ -42,23 +42,23 @@ class Received:
 
 
 @contextmanager
-def slot(owner: Any) -> Iterator[Upload]:
+def slot(owner: Any, filename: str = "") -> Iterator[Upload]:
     """A row in state receiving, while a body is read; the slots are counted over all processes.
 
     A row that was not kept is gone afterwards, or stands as failed if its sender did not hear why.
     Raises Problem `uploads_busy` when all slots are taken.
     """
-    upload = _take(owner)
+    upload = _take(owner, filename)
     try:
         yield upload
     except CutShort as problem:
-        upload.fail("cut_short", problem.detail)
+        _fail(upload, "cut_short", problem.detail)
         raise
     except Problem:
         _give_back(upload)
         raise
     except BaseException:
-        upload.fail("error", "The server broke off; please send it again.")
+        _fail(upload, "error", "The server broke off; please send it again.")
         raise
     _give_back(upload)
 
@@ -173,7 +173,7 @@ def clean_filename(given: str) -> str:
     return name
 
 
-def _take(owner: Any) -> Upload:
+def _take(owner: Any, filename: str) -> Upload:
     most = settings.ENVIRONMENT.max_concurrent_uploads
     with transaction.atomic():
         lock_until_commit("uploads")
@@ -183,10 +183,17 @@ def _take(owner: Any) -> Upload:
             raise Problem("uploads_busy", text, retry_after=BUSY_FOR)
         return Upload.objects.create(
             owner=owner,
+            filename=filename,
             state=Upload.State.RECEIVING,
             created_at=moment,
             touched_at=moment,
         )
+
+
+def _fail(upload: Upload, reason: str, message: str) -> None:
+    # What was seen in a transaction that did not commit is not so.
+    upload.state = Upload.State.RECEIVING
+    upload.fail(reason, message)
 
 
 def _give_back(upload: Upload) -> None:

@@ -71,7 +71,9 @@ def _end(params: FakeParams, context: Context) -> None:
         os._exit(0)
     if params.end == "django":
         assert "django" not in sys.modules, "a job must not know Django"
-        assert not [name for name in os.environ if "SECRET" in name or "DATABASE" in name]
+        assert not [
+            name for name in os.environ if "SECRET" in name or "DATABASE" in name
+        ]
     context.metric(params.steps, done=1.0)
     if params.end != "no_model":
         _write_model(params, context.output)
@@ -116,7 +118,12 @@ RECIPE = Recipe(
     name="fake",
     summary="Counts steps.",
     params=FakeParams,
-    presets={"smoke_test": {"steps": 1}, "prototyping": {}, "validation": {}, "production": {}},
+    presets={
+        "smoke_test": {"steps": 1},
+        "prototyping": {},
+        "validation": {},
+        "production": {},
+    },
     inputs=_X,
     outputs=_Y,
     check="tests.fake_recipe:check",

@@ -7,6 +7,7 @@ is gone after the tests, also where they were killed.
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import json
 import os
@@ -84,6 +85,7 @@ def _from_wheel() -> str:
         start_new_session=True,  # Ctrl-C is for the tests; they end it by their own end
     )
     _guards.append(guard)
+    atexit.register(_end, guard, os.getpid())
     assert guard.stdout is not None
     with guard.stdout as answers:
         line = answers.readline()
@@ -97,6 +99,12 @@ def _from_wheel() -> str:
 
 # Kept to the end of this process: the pipe that each one holds is its server's life.
 _guards: list[subprocess.Popen[str]] = []
+
+
+def _end(guard: subprocess.Popen[str], asker: int) -> None:
+    if os.getpid() == asker and guard.stdin is not None:  # not in a forked child
+        guard.stdin.close()
+        guard.wait(READY_WITHIN)
 
 
 # Below: the guard

@@ -15,7 +15,7 @@ def seed_everything(seed: int) -> None:
     """Seed Python, NumPy and torch, and use deterministic kernels wherever there are some."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    deterministic = import_module("torch.utils.deterministic")
+    deterministic: Any = import_module("torch.utils.deterministic")
     deterministic.fill_uninitialized_memory = False  # it would only cost time
     random.seed(seed)
     np.random.seed(seed)

@@ -6,7 +6,7 @@ from rest_framework import serializers
 
 from registry.serializers.tasks import ResourcesSerializer, StrictSerializer
 
-NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 
 class TrainRequest(StrictSerializer):

@@ -13,6 +13,7 @@ from registry.admin import (  # noqa: F401
     service,
     task,
     upload,
+    user,
 )
 
 admin.site.site_header = "Compass"

@@ -67,7 +67,7 @@ class ApiKeyPage(Page):
         self, db_field: Any, request: HttpRequest, **kwargs: Any
     ) -> Any:
         """A key acts for its user; only a superuser makes keys for others."""
-        field = super().formfield_for_foreignkey(db_field, request, **kwargs)
+        field: Any = super().formfield_for_foreignkey(db_field, request, **kwargs)
         if field is not None and not request.user.is_superuser:
             field.queryset = field.queryset.filter(pk=request.user.pk)
         return field

@@ -105,10 +105,11 @@ class AliasPage(Page):
         self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
     ) -> Any:
         form = super().get_form(request, obj, change=change, **kwargs)
-        if "version" in form.base_fields:
+        choice: Any = form.base_fields.get("version")
+        if choice is not None:
             versions = ModelVersion.objects.select_related("model")
             of_model = {} if obj is None else {"model": obj.model_id}
-            form.base_fields["version"].queryset = versions.filter(**of_model)
+            choice.queryset = versions.filter(**of_model)
         return form
 
     def save_model(

@@ -1,4 +1,4 @@
-"""What all admin pages share: read-only but for named fields, and safe with any address."""
+"""What all admin pages share: a row is read-only but for named fields."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from functools import cache, cached_property
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import flatten_fieldsets
-from django.core.exceptions import SuspiciousOperation, ValidationError
 from django.core.paginator import Paginator
 from django.db import models
 from django.http import HttpRequest
-from django.http.response import HttpResponseBase
 from django.utils.html import format_html
+
+from registry.admin.guard import Guarded
 
 NEWEST = 10_000  # rows that a list without a full count reaches
 
@@ -29,7 +28,7 @@ class Newest(Paginator):  # type: ignore[type-arg]
         return int(rows[:NEWEST].count())
 
 
-class Page(admin.ModelAdmin):  # type: ignore[type-arg]
+class Page(Guarded):
     """The admin of one table: nothing is added, deleted or changed but `editable`."""
 
     editable: tuple[str, ...] = ()
@@ -54,9 +53,12 @@ class Page(admin.ModelAdmin):  # type: ignore[type-arg]
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         stored = [field.name for field in self.opts.concrete_fields]
         every = [name for name in stored if name not in self.hidden]
+        groups: Any = self.fieldsets
+        if groups is None:
+            groups = [(None, {"fields": every})]
         return [
             (title, {**options, "fields": [self._shown(n) for n in options["fields"]]})
-            for title, options in self.fieldsets or [(None, {"fields": every})]
+            for title, options in groups
         ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -69,40 +71,6 @@ class Page(admin.ModelAdmin):  # type: ignore[type-arg]
         """Write the changed fields alone; a beat or a verb may have moved the others."""
         if changes := {name: form.cleaned_data[name] for name in form.changed_data}:
             self.model._default_manager.filter(pk=obj.pk).update(**changes)
-
-    def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:
-        """Lists are narrowed by their own filters alone."""
-        filters: Any = self.get_list_filter(request)
-        return lookup in {one.parameter_name for one in filters}
-
-    def get_object(
-        self, request: HttpRequest, object_id: str, from_field: str | None = None
-    ) -> Any:
-        if not self._is_key(object_id):
-            return None
-        return super().get_object(request, object_id, from_field)
-
-    def changelist_view(
-        self, request: HttpRequest, extra_context: Any = None
-    ) -> HttpResponseBase:
-        asked = [value for _, values in request.GET.lists() for value in values]
-        chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
-        if any("\x00" in value for value in asked):
-            raise SuspiciousOperation("A NUL in the address.")
-        if not all(self._is_key(value) for value in chosen):
-            raise SuspiciousOperation("A chosen row has no valid key.")
-        response: HttpResponseBase = super().changelist_view(request, extra_context)
-        return response
-
-    def _is_key(self, value: str) -> bool:
-        """Whether a row could have this key; databases fail on NUL and huge numbers."""
-        key = self.opts.pk
-        assert key is not None
-        try:
-            key.run_validators(key.to_python(value))
-        except (ValidationError, ValueError):
-            return False
-        return "\x00" not in value
 
     def _shown(self, name: str) -> Any:
         stored = {field.name: field for field in self.opts.concrete_fields}

@@ -71,20 +71,29 @@ class Service(models.Model):
     def register(
         cls, *, service_name: str, host: str, port: int, **fields: Any
     ) -> tuple[Service, bool]:
-        """The instance at that address, renewed, and whether it is a new one."""
+        """The instance at that address, renewed, and whether it is a new one.
+
+        Without an `incarnation` a known instance keeps its own, and a new one gets one.
+        """
         moment = clock.now()
-        fields["incarnation"] = fields.get("incarnation") or str(uuid.uuid4())
         fields |= {"connections": 0, "given": 0, "beat_at": moment}
+        incarnation = fields.pop("incarnation", "")
         with transaction.atomic():
             service, is_new = cls.objects.select_for_update().get_or_create(
                 service_name=service_name,
                 host=host,
                 port=port,
-                defaults={**fields, "state": cls.State.UP, "registered_at": moment},
+                defaults={
+                    **fields,
+                    "incarnation": incarnation or str(uuid.uuid4()),
+                    "state": cls.State.UP,
+                    "registered_at": moment,
+                },
             )
             if is_new:
                 service.note("Registered.", at=moment)
             else:
+                fields["incarnation"] = incarnation or service.incarnation
                 service._renew(fields, moment)
         return service, is_new
 

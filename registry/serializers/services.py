@@ -10,7 +10,7 @@ from rest_framework import serializers
 from registry.models import Service, ServiceEvent
 from registry.models.service import BEAT_EVERY, LEASE
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
+NAME = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\Z")
 METADATA = 16 * 1024  # bytes as JSON
 
@@ -37,11 +37,11 @@ class Registration(serializers.Serializer[Service]):
     version = serializers.CharField(max_length=60, allow_blank=True, default="")
     metadata = MetadataField(default=dict)
     health_path = serializers.RegexField(
-        r"(/[\x21-\x7e]*)?\Z", max_length=200, allow_blank=True, default=""
+        r"\A(/[\x21-\x7e]*)?\Z", max_length=200, allow_blank=True, default=""
     )
     weight = serializers.IntegerField(min_value=1, max_value=1000, default=1)
     incarnation = serializers.RegexField(
-        r"[\x21-\x7e]*\Z", max_length=64, allow_blank=True, default=""
+        r"\A[\x21-\x7e]*\Z", max_length=64, allow_blank=True, default=""
     )
 
     def validate_host(self, host: str) -> str:

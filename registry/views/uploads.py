@@ -96,7 +96,7 @@ class UploadViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Upload]):
         told = intake.announced(request._request)
         place = store.aside(".upload")
         try:
-            with uploads.slot(request.user) as upload:
+            with uploads.slot(request.user, told.filename) as upload:
                 file = intake.receive(request._request, told, upload, place)
 
                 def make() -> Response:

@@ -62,7 +62,9 @@ def test_an_answer_that_is_no_number_is_an_error_of_that_item() -> None:
         ({"x": 10**400}, "too large"),
     ],
 )
-def test_an_item_of_the_wrong_shape_is_told_what_is_wrong(item: Any, words: str) -> None:
+def test_an_item_of_the_wrong_shape_is_told_what_is_wrong(
+    item: Any, words: str
+) -> None:
     found = answers({"x": 1}, item)
     assert codes(found) == ["", "bad_item"]
     assert words in found[1]["error"]["detail"]

@@ -10,7 +10,11 @@ from tests.inference import tiny
 
 
 def signature(name: str) -> dict[str, Any]:
-    one = {"type": "object", "properties": {name: {"type": "number"}}, "required": [name]}
+    one = {
+        "type": "object",
+        "properties": {name: {"type": "number"}},
+        "required": [name],
+    }
     return {"inputs": one, "outputs": tiny.RECIPE.outputs}
 
 

@@ -67,7 +67,11 @@ def model_directory(weight: float = 0.0, **changes: Any) -> Path:
     directory.mkdir()
     save_file({"weight": np.array([weight])}, directory / "model.safetensors")
     files: dict[str, Any] = {
-        "config": {"recipe": "tiny", "params": {"seed": 7}, "versions": {"compass": "0"}},
+        "config": {
+            "recipe": "tiny",
+            "params": {"seed": 7},
+            "versions": {"compass": "0"},
+        },
         "signature": {"inputs": _X, "outputs": _Y, "examples": [{"x": 1.0}]},
         "metrics": {"loss": 0.5},
     }

@@ -95,9 +95,7 @@ def test_models_are_shared_for_reading_only(
     assert ModelVersion.objects.count() == 3
 
 
-def test_staff_may_change_any_model(
-    versions: list[ModelVersion], admin: User
-) -> None:
+def test_staff_may_change_any_model(versions: list[ModelVersion], admin: User) -> None:
     staff = client_of(admin)
     assert point(staff, "champion", 2).status_code == 200
     assert staff.delete(f"{MODELS}/m/versions/1").status_code == 204

@@ -76,7 +76,9 @@ def test_a_number_is_not_used_again(submit: Callable[..., Task]) -> None:
     assert register(submit()).number == 3
 
 
-@pytest.mark.parametrize("name", ["", "-a", "a b", "a/b", "a" * 101, "ü", "a:1", "../x"])
+@pytest.mark.parametrize(
+    "name", ["", "-a", "a b", "a/b", "a" * 101, "ü", "a:1", "../x"]
+)
 def test_a_bad_name_registers_nothing(submit: Callable[..., Task], name: str) -> None:
     with pytest.raises(Problem) as caught:
         register(submit(), name)

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import datetime
+import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import transaction
+from django.db import connection, transaction
 
 from registry import scheduler
 from registry.models import Attempt, Model, Node, Stale, Task
+from registry.models.life import Life
 from registry.states import State
 from tests.conftest import Messages, make_node
 from tests.registry.lives import again, bring
@@ -71,6 +75,29 @@ def test_two_cancels_and_a_completion_agree(node: Node, submit: Submit) -> None:
             worker.cancel()
 
 
+@pytest.mark.parametrize("verb", ["release", "fail"])
+def test_a_wish_to_cancel_cannot_slip_in_between_look_and_write(
+    verb: str, node: Node, submit: Submit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = bring(submit(), State.RUNNING, node)
+
+    def cancel() -> None:
+        again(task).request_cancel()
+        connection.close()
+
+    user, put_back = threading.Thread(target=cancel), Life._put_back
+
+    def cancel_meanwhile(self: Life, *args: Any, **kwargs: Any) -> None:
+        user.start()
+        user.join(0.3)  # seconds; the lock holds it up until the commit
+        put_back(self, *args, **kwargs)
+
+    monkeypatch.setattr(Life, "_put_back", cancel_meanwhile)
+    getattr(task, verb)("connection", "Away.")
+    user.join(60)
+    assert again(task).state == State.CANCELLED
+
+
 def test_a_new_life_of_the_node_and_an_old_start_never_both_hold_it(
     node: Node, submit: Submit
 ) -> None:
@@ -125,6 +152,26 @@ def test_dispatches_beside_ends_and_cancels_lose_nothing(
     assert states[:2] == [State.COMPLETED] * 2
     assert states[2:5] == [State.CANCELLED] * 3
     assert states[5:] == [State.ASSIGNED] * 2 + [State.PENDING] * 3
+
+
+def test_new_lives_of_nodes_beside_dispatches_end_in_no_deadlock(
+    submit: Submit, messages: Messages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "RESEND_AFTER", datetime.timedelta(0))
+    for name in ("cpu@one", "cpu@two"):
+        make_node(name, cpus=20)
+    for number in range(30):
+        submit(priority=number % 7)
+    scheduler.dispatch()
+    registers = [lambda n=n: make_node(n, cpus=20) for n in ("cpu@one", "cpu@two")] * 2
+    results = race([*registers, *[scheduler.dispatch] * 4])
+    assert not [r for r in results if isinstance(r, Exception)], results
+    scheduler.dispatch()
+    tasks = Task.objects.prefetch_related("attempts")
+    assert {task.state for task in tasks} == {State.ASSIGNED}
+    for task in tasks:
+        live = [one.number for one in task.attempts.all() if not one.finished_at]
+        assert live == [task.attempt]
 
 
 def test_two_registrations_of_a_model_never_take_one_number(

@@ -51,7 +51,7 @@ def train(
         task.assign(node)
         return task
 
-    yield train
+    return train
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        # --data-dir is obeyed by manage.py, before the settings are read.
+        # Obeyed by manage.py, before the settings are read; here for --help.
         parser.add_argument("--data-dir", help="Where everything is kept.")
         parser.add_argument("--host", help="The address to listen at.")
         parser.add_argument("--port", type=int, help="If taken, the next free one.")

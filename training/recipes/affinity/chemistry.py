@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +14,9 @@ from rdkit import Chem, rdBase
 from rdkit.Chem import rdFingerprintGenerator
 
 BITS, RADIUS = 2048, 2
-MORGAN = rdFingerprintGenerator.GetMorganGenerator(radius=RADIUS, fpSize=BITS)
+MORGAN = rdFingerprintGenerator.GetMorganGenerator(
+    radius=RADIUS, fpSize=BITS, includeChirality=True
+)
 
 
 class _Listener(logging.Handler):
@@ -27,34 +31,55 @@ class _Listener(logging.Handler):
 
     def take(self) -> str:
         said: list[str] = self.own.__dict__.pop("said", [])
-        return " ".join(" ".join(said).split())
+        return "\n".join(said)
 
 
 LISTENER = _Listener()
 rdBase.LogToPythonLogger()
-logging.getLogger("rdkit").addHandler(LISTENER)
+logging.getLogger("rdkit").handlers = [LISTENER]
 logging.getLogger("rdkit").propagate = False
 
 
 def read_smiles(smiles: str) -> Chem.Mol:
     """The molecule. Raises ValueError with RDKit's reason; the empty SMILES is refused too."""
-    LISTENER.take()
-    molecule = Chem.MolFromSmiles(smiles, sanitize=False)
+    molecule = cast("Chem.Mol | None", Chem.MolFromSmiles(smiles))
+    said = LISTENER.take()
     if molecule is None:
-        raise ValueError(_syntax(LISTENER.take(), smiles))
+        raise ValueError(_reason(smiles, said))
     if molecule.GetNumAtoms() == 0:
         raise ValueError("the SMILES has no atoms")
-    problems = Chem.DetectChemistryProblems(molecule)
-    if problems:
-        raise ValueError(problems[0].Message())
-    try:
-        Chem.SanitizeMol(molecule)
-        Chem.AssignStereochemistry(molecule, cleanIt=True)
-    except ValueError as error:
-        raise ValueError(str(error).strip().splitlines()[0]) from None
-    finally:
-        LISTENER.take()
     return molecule
+
+
+def _reason(smiles: str, said: str) -> str:
+    """Why RDKit made no molecule: the grammar, or the chemistry."""
+    raw = cast("Chem.Mol | None", Chem.MolFromSmiles(smiles, sanitize=False))
+    LISTENER.take()
+    if raw is not None:
+        problems = Chem.DetectChemistryProblems(raw)
+        LISTENER.take()
+        return " ".join((problems[0].Message() if problems else said).split())[:300]
+    found = re.search(r"Parse Error: (.+?)(?: while parsing| for input|$)", said, re.M)
+    place = re.search(r"around position (\d+)", said)
+    position = int(place[1]) if place else unmatched(smiles)
+    where = f" at position {position}" if position else ""
+    return f"not a SMILES: {found[1] if found else 'it cannot be read'}{where}"
+
+
+def unmatched(smiles: str) -> int | None:
+    """The position (from 1) of the first ring bond or parenthesis without a partner, if any."""
+    rings, branches = dict[str, int](), list[int]()
+    for token in re.finditer(r"\[[^\]]*\]|%\d\d|[\d()]", smiles):
+        text, position = token[0], token.start() + 1
+        if text == "(":
+            branches.append(position)
+        elif text == ")":
+            if not branches:
+                return position
+            branches.pop()
+        elif not text.startswith("[") and rings.pop(text, None) is None:
+            rings[text] = position
+    return min([*rings.values(), *branches], default=None)
 
 
 def canonical(molecule: Chem.Mol) -> str:
@@ -62,16 +87,11 @@ def canonical(molecule: Chem.Mol) -> str:
     return str(Chem.MolToSmiles(molecule))
 
 
-def _syntax(said: str, smiles: str) -> str:
-    said = said.partition("SMILES Parse Error: ")[2] or said
-    said = said.partition("[")[0] if said.startswith("[") else said
-    return f"not a SMILES: {said[:300] or repr(smiles[:60])}"
-
-
 def counts(molecule: Chem.Mol) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """Morgan count fingerprint: the places that are not zero, and what they hold (up to 255).
 
-    Rogers and Hahn, J. Chem. Inf. Model. 50 (2010) 742; radius 2, 2,048 places.
+    Rogers and Hahn, J. Chem. Inf. Model. 50 (2010) 742; radius 2, 2,048 places, with chirality:
+    else stereoisomers, which often bind unlike each other, would be one.
     """
     found = MORGAN.GetCountFingerprint(molecule).GetNonzeroElements()
     places = np.fromiter(found.keys(), np.int64, len(found))
@@ -96,8 +116,9 @@ class Ligands:
             0, dtype=np.float32
         )
         union = np.float32(values.sum()) + self.totals - common
-        return (common / np.maximum(union, 1)).astype(np.float32)
+        shares: NDArray[np.float32] = (common / np.maximum(union, 1)).astype(np.float32)
+        return shares
 
     @property
     def nbytes(self) -> int:
-        return self.table.nbytes + self.totals.nbytes
+        return int(self.table.nbytes + self.totals.nbytes)

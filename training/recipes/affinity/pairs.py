@@ -128,14 +128,18 @@ def _note_oddities(pairs: Pairs, context: Context) -> None:
     sizes = np.diff(np.append(starts, len(order)))
     if repeats := int((sizes > 1).sum()):
         values = pairs.affinity[order]
-        spread = np.maximum.reduceat(values, starts) - np.minimum.reduceat(values, starts)
+        spread = np.maximum.reduceat(values, starts) - np.minimum.reduceat(
+            values, starts
+        )
         conflicts = int((spread > CONFLICT).sum())
         context.note(
             f"{repeats:,} pairs are measured more than once; training uses their mean. "
             f"{conflicts:,} of them differ by more than one log unit."
         )
     if salts := sum("." in name for name in pairs.ligands):
-        context.note(f"{salts:,} ligands have several parts, as salts have; kept whole.")
+        context.note(
+            f"{salts:,} ligands have several parts, as salts have; kept whole."
+        )
     if np.median(pairs.affinity) > LARGEST_LOGARITHM:
         context.note(
             "The affinities look like concentrations. Units are never guessed; "

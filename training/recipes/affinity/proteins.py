@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import parasail
+import torch
 from numpy.typing import NDArray
 
 LETTERS = frozenset("ACDEFGHIKLMNPQRSTVWYXBZUOJ")
@@ -46,7 +47,14 @@ class Kmers:
         """Cosine of the square roots of the 3-mer counts with each, 0 to 1."""
         mine = words(sequence)
         places = np.flatnonzero(mine)
-        return np.clip(mine[places] @ self.table[places], 0, 1)
+        shares: NDArray[np.float32] = mine[places] @ self.table[places]
+        return np.clip(shares, 0, 1)
+
+    def compare_many(self, sequences: Sequence[str]) -> NDArray[np.float32]:
+        """The same of several at once, [sequences, references]."""
+        mine = torch.from_numpy(np.stack([words(one) for one in sequences]))
+        rows: NDArray[np.float32] = (mine @ torch.from_numpy(self.table)).numpy()
+        return np.clip(rows, 0, 1)
 
     @property
     def nbytes(self) -> int:
@@ -75,7 +83,8 @@ class Alignments:
     ) -> NDArray[np.float32]:
         score = _score(sequence, [sequence, *others])
         shares = score[1:] / np.sqrt(score[0] * own)
-        return np.clip(shares, 0, 1).astype(np.float32)
+        relative: NDArray[np.float32] = np.clip(shares, 0, 1).astype(np.float32)
+        return relative
 
     @property
     def nbytes(self) -> int:
@@ -90,7 +99,8 @@ def words(sequence: str) -> NDArray[np.float32]:
         return np.zeros(ALPHABET**3, np.float32)
     triples = (codes[:-2] * ALPHABET + codes[1:-1]) * ALPHABET + codes[2:]
     roots = np.sqrt(np.bincount(triples, minlength=ALPHABET**3).astype(np.float32))
-    return roots / np.linalg.norm(roots)
+    unit: NDArray[np.float32] = roots / np.linalg.norm(roots)
+    return unit
 
 
 def _score(sequence: str, others: Sequence[str]) -> NDArray[np.float64]:

@@ -25,7 +25,9 @@ class AffinityParams(Params):
     epochs: int = Field(
         20, ge=1, le=10_000, description="passes over the training pairs"
     )
-    batch_size: int = Field(1024, ge=1, le=4096, description="pairs in one batch")
+    batch_size: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = Field(
+        "auto", description="pairs in one batch; auto makes about 16 batches"
+    )
     learning_rate: float = Field(3e-3, gt=0, le=1, description="highest learning rate")
     weight_decay: float = Field(1e-4, ge=0, le=1, description="decay of the weights")
     optimizer: Literal["adamw", "adam", "sgd", "rmsprop"] = Field(
@@ -97,14 +99,15 @@ class AffinityParams(Params):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke_test": {
-        "epochs": 3,
+        "epochs": 5,
         "members": 2,
+        "blend": 0.3,
         "hidden": 64,
         "width": 32,
         "head": 32,
         "protein_similarity": "kmers",
     },
-    "prototyping": {"epochs": 20, "members": 3},
+    "prototyping": {"epochs": 24, "members": 4},
     "validation": {
         "epochs": 30,
         "members": 5,

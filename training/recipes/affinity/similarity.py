@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,7 +20,8 @@ REFERENCES = 5_000  # entities; up to here all of the training are references
 BEYOND = 2_048  # references where there are more
 LARGEST_TABLE = 2**26  # similarities, 256 MiB
 QUICK_ALIGNMENT = 3e11  # products of lengths; a minute on one core
-CHUNK = 16  # sequences aligned between two looks at the wish to stop
+WORDS_AT_ONCE = 64  # sequences
+REPORT_EVERY = 0.25  # seconds between two reports of progress
 Rows = NDArray[np.float32]
 
 
@@ -52,9 +54,10 @@ def compare_words(
     """3-mer similarities of shape [sequences, references]. Raises Stopped."""
     kmers = Kmers([sequences[place] for place in references])
     rows = np.empty((len(sequences), len(references)), np.float32)
-    for place, sequence in enumerate(sequences):
+    for start in range(0, len(sequences), WORDS_AT_ONCE):
         context.stop_if_asked()
-        rows[place] = kmers.compare(sequence)
+        part = slice(start, start + WORDS_AT_ONCE)
+        rows[part] = kmers.compare_many(sequences[part])
     return rows
 
 
@@ -93,17 +96,20 @@ def align(
     def other_row(place: int) -> None:
         rows[place] = alignments.compare(sequences[place])
 
-    work = [(square_row, n, cost[n] * cost[n:].sum()) for n in range(len(references))]
-    work += [(other_row, n, len(sequences[n]) * cost.sum()) for n in others]
-    total, done = sum(one[2] for one in work), 0.0
+    work: list[tuple[Callable[[int], None], int, float]] = [
+        (square_row, n, cost[n] * cost[n:].sum()) for n in range(len(references))
+    ]
+    work += [(other_row, int(n), len(sequences[n]) * cost.sum()) for n in others]
+    total, done, reported = sum(one[2] for one in work), 0.0, -REPORT_EVERY
     with ThreadPoolExecutor(context.threads) as pool:
-        for start in range(0, len(work), CHUNK):
+        for start in range(0, len(work), context.threads):
             context.stop_if_asked()
-            context.progress(
-                fraction=low + (high - low) * done / total, stage="aligning proteins"
-            )
-            chunk = work[start : start + CHUNK]
-            list(pool.map(lambda one: one[0](int(one[1])), chunk))
+            if time.monotonic() - reported >= REPORT_EVERY:
+                reported = time.monotonic()
+                fraction = low + (high - low) * done / total
+                context.progress(fraction=fraction, stage="aligning proteins")
+            chunk = work[start : start + context.threads]
+            list(pool.map(lambda one: one[0](one[1]), chunk))
             done += sum(one[2] for one in chunk)
     upper = np.triu(square, 1)
     rows[references] = square + upper.T

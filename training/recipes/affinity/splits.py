@@ -95,7 +95,5 @@ def _draw(
     """Whether each row's group is among a random `fraction` of all groups, one at least."""
     names = np.unique(groups)
     count = min(max(round(fraction * len(names)), 1), len(names))
-    chosen: NDArray[np.bool_] = np.isin(
-        groups, rng.choice(names, count, replace=False)
-    )
+    chosen: NDArray[np.bool_] = np.isin(groups, rng.choice(names, count, replace=False))
     return chosen

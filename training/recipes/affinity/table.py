@@ -69,7 +69,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Sequence[str]]]:
     with path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
-        plain = cast(BinaryIO, gzip.open(raw)) if packed else raw
+        plain = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if packed else raw
         text = io.TextIOWrapper(plain, encoding="utf-8-sig", newline="")
         try:
             for cells in csv.reader(text, strict=True):

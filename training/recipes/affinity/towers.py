@@ -29,7 +29,9 @@ class Shape:
 class Linear(nn.Module):
     """One linear layer for each member: [members, n, inputs] to [members, n, outputs]."""
 
-    def __init__(self, members: int, inputs: int, outputs: int, bias: bool = True) -> None:
+    def __init__(
+        self, members: int, inputs: int, outputs: int, bias: bool = True
+    ) -> None:
         super().__init__()
         bound = 1 / math.sqrt(inputs)
         weight = torch.empty(members, inputs, outputs).uniform_(-bound, bound)
@@ -82,7 +84,8 @@ class Tower(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         x = F.gelu(self.first_norm(self.first(rows)))
-        return self.second_norm(self.second(self.dropout(x)))
+        vectors: Tensor = self.second_norm(self.second(self.dropout(x)))
+        return vectors
 
 
 class Ensemble(nn.Module):
@@ -120,7 +123,7 @@ class Ensemble(nn.Module):
     def pair(self, ligands: Tensor, proteins: Tensor) -> Tensor:
         """Values [members, n] of n ligands and n proteins that were seen."""
         sizes = [self.shape.width, self.shape.hidden]
-        (u, a), (v, b) = ligands.split(sizes, 2), proteins.split(sizes, 2)
+        (u, a), (v, b) = torch.split(ligands, sizes, 2), torch.split(proteins, sizes, 2)
         x = torch.baddbmm(a + b, u * v, self.from_product.weight)
         x = self.dropout(F.gelu(x))
         x = self.dropout(F.gelu(self.head(x)))
@@ -141,12 +144,14 @@ class Ensemble(nn.Module):
         self, ligand_rows: Tensor, protein_rows: Tensor, i: Tensor, j: Tensor
     ) -> Tensor:
         """The same in parts of bounded size, on the CPU."""
-        left = [self.see_ligands(one) for one in ligand_rows.split(CHUNK)]
-        right = [self.see_proteins(one) for one in protein_rows.split(CHUNK)]
+        left = [self.see_ligands(one) for one in torch.split(ligand_rows, CHUNK)]
+        right = [self.see_proteins(one) for one in torch.split(protein_rows, CHUNK)]
         ligands, proteins = torch.cat(left, 1), torch.cat(right, 1)
         values = [
             self.pair(_gather(ligands, one), _gather(proteins, other)).cpu()
-            for one, other in zip(i.split(CHUNK, 1), j.split(CHUNK, 1), strict=True)
+            for one, other in zip(
+                torch.split(i, CHUNK, 1), torch.split(j, CHUNK, 1), strict=True
+            )
         ]
         return torch.cat(values, 1)
 

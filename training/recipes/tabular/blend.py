@@ -15,8 +15,8 @@ SMALLEST = 1e-15  # probability, so that the log loss stays finite
 def choose_blend(answers: Sequence[Tensor], y: Tensor) -> list[float]:
     """Shares of the answers, a sum of 1, for rows that none of them learned from.
 
-    Of all blends whose loss is within one standard error of the least, the most even: on few rows
-    the least is chance. answers: each [rows, outputs], probabilities or values; y: [rows].
+    Of all blends whose loss is within two standard errors of the least, the most even: on few
+    rows the least is chance. answers: each [rows, outputs], probabilities or values; y: [rows].
     """
     shares = torch.tensor(list(_shares(len(answers), STEPS))).double() / STEPS
     y = y[:MOST_ROWS]
@@ -29,7 +29,7 @@ def choose_blend(answers: Sequence[Tensor], y: Tensor) -> list[float]:
     worse = losses - losses[:, losses.mean(0).argmin(), None]
     error = worse.std(0, correction=0) / len(y) ** 0.5
     unevenness = (shares**2).sum(1)
-    unevenness[worse.mean(0) > error] = torch.inf
+    unevenness[worse.mean(0) > 2 * error] = torch.inf
     return [float(share) for share in shares[unevenness.argmin()]]
 
 

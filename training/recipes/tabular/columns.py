@@ -91,7 +91,7 @@ def number_column(
     with np.errstate(over="ignore", invalid="ignore"):
         center, scale = float(filled.mean()), float(filled.std())
     if not (math.isfinite(center) and math.isfinite(scale)):
-        center, scale = float(np.median(filled)), float(np.abs(filled).max())
+        center, scale = 0.0, float(np.abs(filled).max())
     if filled.min() == filled.max() or scale == 0:
         if not gaps.any():
             return None

@@ -68,7 +68,8 @@ def read_dataset(
             else "there are no rows after the header"
         )
     target = make_target(surveys[target_of(table.columns, params)], params.task)
-    roles = [target.name] + [params.fold_column] * (params.fold_column is not None)
+    fold = params.fold_column
+    roles = [target.name] if fold is None else [target.name, fold]
     kinds, notes = choose_kinds(surveys, params, without=roles)
     cells = read_cells(table, kinds, roles, tick)
     y = target.encode(cells.texts[target.name])

@@ -13,6 +13,7 @@ from registry.errors import BadData
 from training.bundle import save_bundle
 from training.context import Context
 from training.randomness import seed_everything
+from training.recipes.tabular.bins import bin_edges
 from training.recipes.tabular.blend import choose_blend
 from training.recipes.tabular.dataset import Dataset, read_dataset
 from training.recipes.tabular.folds import Folds, clip_members
@@ -63,7 +64,7 @@ class Fitting:
         self.fold_count = min(round(1 / params.validation_fraction), len(y))
         fold = assign_folds(y, data.target, self.fold_count, params.seed)
         self.fold = torch.from_numpy(fold)
-        edges = _bin_edges(data.numbers[self.learned], params.bins)
+        edges = bin_edges(data.numbers[self.learned], params.bins)
         self.network = self._network(edges)
 
     def run(self) -> None:
@@ -142,7 +143,7 @@ class Fitting:
         rows = len(self.learned)
         return TrainerConfig(
             epochs=params.epochs,
-            batch_size=params.batch_size or min(max(_power_of_two(rows / 16), 32), 512),
+            batch_size=params.batch_size or min(max(_power_of_two(rows / 16), 64), 512),
             learning_rate=params.learning_rate,
             weight_decay=params.weight_decay,
             optimizer=params.optimizer,
@@ -210,7 +211,9 @@ class Fitting:
         return torch.cat(
             [
                 self.network(*pair)
-                for pair in zip(numbers.split(CHUNK), codes.split(CHUNK), strict=True)
+                for pair in zip(
+                    torch.split(numbers, CHUNK), torch.split(codes, CHUNK), strict=True
+                )
             ]
         )
 
@@ -270,25 +273,6 @@ def _moments(y: np.ndarray[Any, Any], data: Dataset) -> tuple[float, float]:
             column=data.target.name,
         )
     return center, scale
-
-
-def _bin_edges(
-    numbers: np.ndarray[Any, Any], most: int
-) -> list[tuple[int, float, float]]:
-    """Bins between quantiles of each number column: its place, low edge and high edge.
-
-    A column has at most `most` bins, and about 20 rows in each; none with two values only.
-    """
-    found: list[tuple[int, float, float]] = []
-    count = min(most, max(len(numbers) // 20, 2))
-    for place, column in enumerate(numbers.T if most else ()):
-        filled = column[~np.isnan(column)]
-        if len(np.unique(filled)) < 3:
-            continue
-        quantiles = np.quantile(filled.astype(np.float64), np.linspace(0, 1, count + 1))
-        edges = np.unique(quantiles.astype(np.float32)).tolist()
-        found += [(place, *pair) for pair in zip(edges, edges[1:], strict=False)]
-    return found
 
 
 def _power_of_two(value: float) -> int:

@@ -41,7 +41,7 @@ class Folds:
         assert isinstance(module, Network)
         total, count = 0.0, 0
         for member in range(min(module.shape.members, self.folds)):
-            for rows in self.rows[member].split(CHUNK):
+            for rows in torch.split(self.rows[member], CHUNK):
                 outs = self._said(module, member, rows)
                 losses = member_losses(outs, self.y[rows].expand(len(outs), -1))
                 total, count = total + float(losses.sum()), count + losses.numel()
@@ -52,7 +52,7 @@ class Folds:
         parts: list[list[Tensor]] = [[] for _ in network.kinds]
         covered = self.rows[: network.shape.members]
         for member, left_out in enumerate(covered):
-            for rows in left_out.split(CHUNK):
+            for rows in torch.split(left_out, CHUNK):
                 outs = self._said(network, member, rows)
                 if network.shape.outputs > 1:
                     outs = outs.softmax(-1)
@@ -65,12 +65,8 @@ class Folds:
     def _said(self, network: Network, member: int, rows: Tensor) -> Tensor:
         """What the members that leave out this fold say: [kinds * members, rows, outputs]."""
         _, vectors = network.encoding(self.numbers[rows], self.codes[rows])
-        return torch.cat(
-            [
-                kind.some(slice(member, None, self.folds), vectors)
-                for kind in network.kinds
-            ]
-        )
+        which = slice(member, None, self.folds)
+        return torch.cat(network.some(which, vectors))
 
 
 def member_losses(outs: Tensor, y: Tensor) -> Tensor:

@@ -41,8 +41,8 @@ def fit_ridge(
     for number in range(folds):
         tick()
         rows = (fold == number).nonzero()[:, 0]
-        parts = [_with_one(vectors[part]) for part in rows.split(CHUNK)]
-        targets = [y[part].double() for part in rows.split(CHUNK)]
+        parts = [_with_one(vectors[part]) for part in torch.split(rows, CHUNK)]
+        targets = [y[part].double() for part in torch.split(rows, CHUNK)]
         grams.append(sum((one.T @ one for one in parts), start=torch.zeros(())))
         sides.append(
             sum(
@@ -146,4 +146,5 @@ def _with_one(vectors: Tensor) -> Tensor:
 
 
 def _solve(gram: Tensor, side: Tensor, penalties: Tensor) -> Tensor:
-    return torch.linalg.solve(gram + torch.diag(penalties), side)
+    found: Tensor = torch.linalg.solve(gram + torch.diag(penalties), side)
+    return found

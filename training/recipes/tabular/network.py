@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -36,9 +37,8 @@ class Shape:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Shape:
-        return cls(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        )
+        lists = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
+        return cls(**{**values, **lists})
 
 
 class Encoding(nn.Module):
@@ -92,7 +92,7 @@ class Members(nn.Module):
         self.inputs = inputs
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         sizes = [inputs, *shape.hidden, shape.outputs]
-        for size, following in zip(sizes, sizes[1:], strict=False):
+        for size, following in pairwise(sizes):
             bound = 1 / math.sqrt(size)
             weight = torch.empty(shape.members, size, following)
             bias = torch.empty(shape.members, 1, following)
@@ -100,12 +100,8 @@ class Members(nn.Module):
             self.biases.append(nn.Parameter(bias.uniform_(-bound, bound)))
         self.dropout = nn.Dropout(shape.dropout)
 
-    def forward(self, vectors: Tensor) -> Tensor:
-        """Vectors [N, size] to [members, N, outputs]."""
-        return self.some(slice(None), vectors)
-
-    def some(self, which: slice, vectors: Tensor) -> Tensor:
-        """The same of some members only."""
+    def forward(self, vectors: Tensor, which: slice = slice(None)) -> Tensor:
+        """Vectors [N, size] to [members, N, outputs], for some of the members."""
         layers = [
             (weight[which], bias[which])
             for weight, bias in zip(self.weights, self.biases, strict=True)
@@ -148,14 +144,18 @@ class Network(nn.Module):
     def members(self, numbers: Tensor, codes: Tensor) -> list[Tensor]:
         """For each kind of network, what its members say: [members, N, outputs]."""
         _, vectors = self.encoding(numbers, codes)
-        return [kind(vectors) for kind in self.kinds]
+        return self.some(slice(None), vectors)
+
+    def some(self, which: slice, vectors: Tensor) -> list[Tensor]:
+        """The same of some members only, from encoded vectors [N, size]."""
+        return [kind(vectors, which) for kind in self.kinds]
 
     def answers(self, numbers: Tensor, codes: Tensor) -> list[Tensor]:
         """The linear member's and each kind's answers: [members, N, outputs], probabilities or
         standardised values."""
         plain, vectors = self.encoding(numbers, codes)
         linear = (plain @ self.weight + self.bias)[None]
-        found = [linear, *(kind(vectors) for kind in self.kinds)]
+        found = [linear, *self.some(slice(None), vectors)]
         return found if self.shape.outputs == 1 else [one.softmax(-1) for one in found]
 
     def forward(self, numbers: Tensor, codes: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ class TabularParams(Params):
     dropout: float = Field(0.1, ge=0, le=0.9)
     epochs: int = Field(60, ge=1, le=10_000)
     batch_size: int | None = Field(
-        None, ge=1, le=4096, description="32 to 512 by the number of rows if not named"
+        None, ge=1, le=4096, description="64 to 512 by the number of rows if not named"
     )
     learning_rate: float = Field(2e-3, gt=0, le=1)
     weight_decay: float = Field(1e-2, ge=0, le=1)

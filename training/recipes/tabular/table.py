@@ -99,8 +99,9 @@ class _Rows(Iterator[list[str]]):
         self.reader = csv.reader(self._kept(), delimiter=delimiter)
 
     def _kept(self) -> Iterator[str]:
-        for self.line in self.lines:
-            yield self.line
+        for line in self.lines:
+            self.line = line
+            yield line
 
     def __next__(self) -> list[str]:
         try:

@@ -76,7 +76,7 @@ def make_target(survey: Survey, wanted: str) -> Target:
     if wanted == "regression" or (wanted == "auto" and is_number and not few):
         return Target(name, "regression", (), survey.decimal_comma)
     _check_classes(survey, counts)
-    labels = tuple(sorted(counts))  # type: ignore[type-var]
+    labels = tuple(sorted(counts))
     return Target(name, "classification", labels, survey.decimal_comma)
 
 

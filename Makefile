@@ -1,0 +1,65 @@
+# `make help` lists the targets.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python manage.py
+STAMP := $(VENV)/.installed
+STAMP_DEV := $(VENV)/.installed-dev
+PORT ?= 8000
+FLOWER_PORT ?= 5555
+DAVIS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo serve test lint chaos bench bench-affinity bench-tabular browser flower
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+		|| { echo "Compass needs Python 3.11; say where it is: make PYTHON=/path/to/python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements.txt
+	@touch $@
+
+$(STAMP_DEV): requirements-dev.txt $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements-dev.txt
+	@touch $@
+
+install: $(STAMP) ## Make the environment in .venv
+
+demo: $(STAMP) ## Train on real data, predict, show it all, stop; on a fresh directory
+	@$(RUN) demo
+
+serve: $(STAMP) ## Run the stack with the demo's data and model in it (PORT=8000)
+	@$(RUN) demo --serve --port $(PORT)
+
+test: $(STAMP_DEV) ## All tests on SQLite, then the registry and the flows on PostgreSQL
+	$(BIN)/python -m pytest -n 2 -q
+	COMPASS_TEST_DATABASE=postgresql $(BIN)/python -m pytest -n 2 -q tests/registry tests/flows
+
+lint: $(STAMP_DEV) ## Style, types, direction of imports, missing migrations
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	COMPASS_DATA_DIR=$$(mktemp -d) $(RUN) makemigrations --check --dry-run
+
+chaos: $(STAMP_DEV) ## Kill workers, jobs, broker and web under load; nothing is lost
+	$(BIN)/python -m pytest -q tests/chaos
+
+bench: $(STAMP) ## What an idle stack costs
+	$(BIN)/python -m bench.idle
+
+bench-affinity: $(STAMP) ## Quality and time on the Davis set: make bench-affinity DAVIS=path
+	@test -n "$(DAVIS)" || { echo "Say where the data is: make bench-affinity DAVIS=path/to/davis.csv.gz"; exit 2; }
+	$(BIN)/python -m bench.affinity "$(DAVIS)"
+
+bench-tabular: $(STAMP_DEV) ## Quality of `tabular` beside scikit-learn
+	$(BIN)/python -m bench.tabular
+
+browser: $(STAMP_DEV) ## The pages in a real browser, where chromium is installed
+	$(BIN)/python -m pytest -q tests/browser
+
+flower: $(STAMP) ## Flower on 127.0.0.1:5555, for the stack of COMPASS_DATA_DIR
+	$(BIN)/python -m celery -A compass flower --address=127.0.0.1 --port=$(FLOWER_PORT)

@@ -1,0 +1,280 @@
+"""The client library: `Compass(url, key).train(...).wait()`."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from compass.registration import Registration
+
+FINAL = ("completed", "failed", "cancelled")
+POLL = 0.3  # seconds between looks at a task
+PATIENCE = 30.0  # seconds that a server may be away or busy before a call fails
+
+
+class CompassError(Exception):
+    """The server's refusal: HTTP status, code of the catalogue, sentence, sentences by field."""
+
+    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+        self.status = status
+        self.code = str(problem.get("code", "unknown"))
+        self.detail = str(problem.get("detail", f"HTTP {status}"))
+        self.errors: dict[str, list[str]] = dict(problem.get("errors") or {})
+        self.request_id = str(problem.get("request_id", ""))
+        super().__init__(f"{self.detail} ({self.code})")
+
+
+class Task(Mapping[str, Any]):
+    """A task as the server last showed it; read its fields like a dictionary's."""
+
+    def __init__(self, client: Compass, fields: Mapping[str, Any]) -> None:
+        self._client, self._fields = client, dict(fields)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._fields[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.id} {self['kind']} {self.state}>"
+
+    @property
+    def id(self) -> str:
+        return str(self["id"])
+
+    @property
+    def state(self) -> str:
+        return str(self["state"])
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in FINAL
+
+    def refresh(self) -> Self:
+        self._fields = self._client.get(f"tasks/{self.id}")
+        return self
+
+    def wait(
+        self,
+        timeout: float | None = None,
+        on_look: Callable[[Task], None] = lambda task: None,
+    ) -> Self:
+        """Wait until it has ended. Raises TimeoutError after `timeout` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self.refresh().is_final:
+            on_look(self)
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"Task {self.id} is still {self.state}.")
+            time.sleep(POLL)
+        on_look(self)
+        return self
+
+    def logs(self, offset: int = 0) -> dict[str, Any]:
+        """Its output from a byte offset on: `{text, offset, next_offset, size, complete}`."""
+        return self._client.get(f"tasks/{self.id}/logs", offset=offset)
+
+    def cancel(self) -> Self:
+        self._fields = self._client.post(f"tasks/{self.id}/cancel")
+        return self
+
+
+class Compass:
+    """One Compass and one key of it.
+
+    Without arguments: COMPASS_URL (or REGISTRY_URL) and COMPASS_KEY, else the stack of this
+    machine. Calls are repeated while the server is away or busy, for at most `patience`
+    seconds; what creates something carries an idempotency key, so it is made once.
+    """
+
+    def __init__(
+        self,
+        url: str = "",
+        key: str = "",
+        *,
+        patience: float = PATIENCE,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self.url = (url or _default_url()).rstrip("/")
+        self.patience = patience
+        self.http = httpx.Client(
+            base_url=f"{self.url}/api/v1/",
+            headers={"Authorization": f"Bearer {key or _default_key()}"},
+            timeout=httpx.Timeout(60.0, connect=5.0),
+            transport=transport,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.http.close()
+
+    def upload(
+        self, path: str | Path, *, name: str = "", timeout: float = 600.0
+    ) -> dict[str, Any]:
+        """Send a file and wait until it is sealed. Raises CompassError if it is refused."""
+        path = Path(path)
+        filename = quote(path.name)
+        headers = {
+            "Content-Disposition": f"attachment; filename*=UTF-8''{filename}",
+            "Content-Type": "application/octet-stream",
+        }
+        query = {"name": name} if name else {}
+        row = self.request(
+            "POST",
+            "uploads",
+            file=path,
+            headers=headers,
+            params=query,
+        )
+        deadline = time.monotonic() + timeout
+        while row["state"] in ("receiving", "sealing"):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"Upload {row['id']} is still {row['state']}.")
+            time.sleep(POLL)
+            row = self.get(f"uploads/{row['id']}")
+        if row["state"] != "sealed":
+            raise CompassError(422, {"code": row["reason"], "detail": row["message"]})
+        return row
+
+    def train(
+        self,
+        recipe: str,
+        dataset: str | int | Mapping[str, Any],
+        params: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> Task:
+        """Queue a training; `dataset` is an upload, its id, or a built-in name."""
+        chosen = dataset["id"] if isinstance(dataset, Mapping) else dataset
+        body = {"recipe": recipe, "dataset": str(chosen), "params": dict(params or {})}
+        return Task(self, self.post("training/tasks", {**body, **fields}))
+
+    def task(self, task_id: str | int) -> Task:
+        return Task(self, self.get(f"tasks/{task_id}"))
+
+    def tasks(self, **filters: Any) -> list[Task]:
+        """The newest tasks, one page; filters as in `GET /tasks`."""
+        return [Task(self, row) for row in self.get("tasks", **filters)["results"]]
+
+    def wait(self, task_id: str | int, timeout: float | None = None) -> Task:
+        return self.task(task_id).wait(timeout)
+
+    def logs(self, task_id: str | int, offset: int = 0) -> dict[str, Any]:
+        return self.get(f"tasks/{task_id}/logs", offset=offset)
+
+    def cancel(self, task_id: str | int) -> Task:
+        return Task(self, self.post(f"tasks/{task_id}/cancel"))
+
+    def predict(self, inputs: Sequence[Any], model: str = "") -> dict[str, Any]:
+        """`{model, version, outputs, took}`; a bad item has `error` in its output."""
+        chosen = {"model": model} if model else {}
+        return self.post("inference/predict", {"inputs": list(inputs), **chosen})
+
+    def batch(self, *, wait: int = 30, **body: Any) -> dict[str, Any]:
+        """The results, or the task if they take longer than `wait` seconds."""
+        headers = {"Prefer": f"wait={wait}"}
+        return self.request("POST", "inference/batch", json=body, headers=headers)
+
+    def models(self, **filters: Any) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.get("models", **filters)["results"]
+        return rows
+
+    def register_service(
+        self, service_name: str, host: str, port: int, **fields: Any
+    ) -> Registration:
+        """Register a service and keep it registered until closed or this process ends."""
+        body = {"service_name": service_name, "host": host, "port": port, **fields}
+        return Registration(self, body)
+
+    def get(self, path: str, **params: Any) -> dict[str, Any]:
+        return self.request("GET", path, params=params)
+
+    def post(
+        self, path: str, body: Mapping[str, Any] | None = None, **options: Any
+    ) -> dict[str, Any]:
+        return self.request("POST", path, json=dict(body or {}), **options)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        file: Path | None = None,
+        patience: float | None = None,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """One call, repeated while the server is away or busy; its JSON."""
+        sent = dict(headers or {})
+        if method == "POST":
+            sent["Idempotency-Key"] = str(uuid.uuid4())
+        limit = self.patience if patience is None else patience
+        deadline, pause = time.monotonic() + limit, 0.2
+        while True:
+            try:
+                response = self._once(method, path, file, headers=sent, **options)
+            except httpx.TransportError as error:
+                if time.monotonic() + pause > deadline:
+                    text = f"{self.url} does not answer: {error}"
+                    problem = {"code": "unreachable", "detail": text}
+                    raise CompassError(0, problem) from error
+            else:
+                busy = response.status_code in (429, 503)
+                if busy:
+                    pause = max(pause, float(response.headers.get("Retry-After", 1)))
+                if not busy or time.monotonic() + pause > deadline:
+                    return _content(response)
+            time.sleep(pause)
+            pause = min(2 * pause, 5.0)
+
+    def _once(
+        self, method: str, path: str, file: Path | None, **options: Any
+    ) -> httpx.Response:
+        if file is None:
+            return self.http.request(method, path, **options)
+        with file.open("rb") as content:
+            return self.http.request(method, path, content=content, **options)
+
+
+def _content(response: httpx.Response) -> dict[str, Any]:
+    try:
+        body = response.json() if response.content else {}
+    except ValueError:
+        body = {"detail": response.text[:500]}
+    if response.is_error:
+        raise CompassError(response.status_code, body)
+    found: dict[str, Any] = body
+    return found
+
+
+def _data_dir() -> Path:
+    return Path(os.environ.get("COMPASS_DATA_DIR") or "~/.compass").expanduser()
+
+
+def _default_url() -> str:
+    for name in ("COMPASS_URL", "REGISTRY_URL"):
+        if url := os.environ.get(name):
+            return url
+    address = _data_dir() / "address"
+    return address.read_text().strip() if address.exists() else "http://127.0.0.1:8000"
+
+
+def _default_key() -> str:
+    if key := os.environ.get("COMPASS_KEY"):
+        return key
+    path = _data_dir() / "key"
+    return path.read_text().strip() if path.exists() else ""

@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from compass import client
+from compass.client import Compass, CompassError
+from compass.registration import LONGEST_PAUSE, Registration
+
+Answer = Callable[[httpx.Request], httpx.Response]
+
+
+class Seconds:
+    """A clock that only moves when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def seconds(monkeypatch: pytest.MonkeyPatch) -> Seconds:
+    clock = Seconds()
+    monkeypatch.setattr(client, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[..., Compass]]:
+    made: list[Compass] = []
+
+    def connect(answer: Answer, **options: Any) -> Compass:
+        transport = httpx.MockTransport(answer)
+        made.append(Compass("http://there", "cmp_key", transport=transport, **options))
+        return made[-1]
+
+    yield connect
+    for one in made:
+        one.close()
+
+
+def task(**fields: Any) -> dict[str, Any]:
+    return {"id": "7", "kind": "train", "state": "pending", **fields}
+
+
+def test_a_training_is_queued_and_waited_for(
+    connect: Callable[..., Compass], seconds: Seconds
+) -> None:
+    states = iter(["assigned", "running", "completed"])
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        if request.method == "POST":
+            return httpx.Response(202, json=task())
+        return httpx.Response(200, json=task(state=next(states)))
+
+    compass = connect(answer)
+    done = compass.train("affinity", {"id": "3"}, {"seed": 1}, lane="cpu").wait()
+    assert done.state == "completed"
+    assert done.is_final
+    first = seen[0]
+    assert first.url == "http://there/api/v1/training/tasks"
+    assert first.headers["Authorization"] == "Bearer cmp_key"
+    assert json.loads(first.content) == {
+        "recipe": "affinity",
+        "dataset": "3",
+        "params": {"seed": 1},
+        "lane": "cpu",
+    }
+
+
+def test_waiting_has_an_end(connect: Callable[..., Compass], seconds: Seconds) -> None:
+    compass = connect(lambda request: httpx.Response(200, json=task(state="running")))
+    with pytest.raises(TimeoutError, match="still running"):
+        compass.wait("7", timeout=5)
+    assert 5 <= seconds.now < 7
+
+
+def test_a_busy_server_is_asked_again_when_it_said_with_the_same_key(
+    connect: Callable[..., Compass], seconds: Seconds
+) -> None:
+    keys: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        keys.append(request.headers["Idempotency-Key"])
+        if len(keys) < 3:
+            return httpx.Response(503, headers={"Retry-After": "3"}, json={})
+        return httpx.Response(200, json={"outputs": []})
+
+    assert connect(answer).predict([]) == {"outputs": []}
+    assert len(set(keys)) == 1
+    assert all(pause >= 3 for pause in seconds.slept)
+
+
+def test_a_server_that_stays_away_is_named(
+    connect: Callable[..., Compass], seconds: Seconds
+) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    with pytest.raises(CompassError, match="http://there does not answer") as caught:
+        connect(answer, patience=10).get("tasks")
+    assert caught.value.code == "unreachable"
+    assert seconds.now <= 10
+    assert len(seconds.slept) > 3
+
+
+def test_a_refusal_keeps_code_sentence_and_fields(
+    connect: Callable[..., Compass],
+) -> None:
+    problem = {
+        "code": "invalid",
+        "detail": "seed: too small",
+        "errors": {"seed": ["x"]},
+    }
+    compass = connect(lambda request: httpx.Response(422, json=problem))
+    with pytest.raises(CompassError) as caught:
+        compass.cancel("7")
+    assert (caught.value.status, caught.value.code) == (422, "invalid")
+    assert caught.value.errors == {"seed": ["x"]}
+
+
+def test_a_refusal_that_is_no_json_is_still_told(
+    connect: Callable[..., Compass],
+) -> None:
+    compass = connect(lambda request: httpx.Response(502, text="Bad gateway"))
+    with pytest.raises(CompassError, match="Bad gateway"):
+        compass.models()
+
+
+def test_an_upload_is_sent_whole_and_waited_for(
+    connect: Callable[..., Compass], seconds: Seconds, tmp_path: Path
+) -> None:
+    path = tmp_path / "dätä 1.csv"
+    path.write_bytes(b"a,b\n1,2\n")
+    states = iter(["sealing", "sealed"])
+    bodies: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            request.read()
+            bodies.append(request)
+            return httpx.Response(201, json={"id": "1", "state": "receiving"})
+        return httpx.Response(200, json={"id": "1", "state": next(states)})
+
+    assert connect(answer).upload(path, name="one")["state"] == "sealed"
+    assert bodies[0].content == b"a,b\n1,2\n"
+    assert bodies[0].headers["Content-Length"] == "8"
+    disposition = bodies[0].headers["Content-Disposition"]
+    assert disposition == "attachment; filename*=UTF-8''d%C3%A4t%C3%A4%201.csv"
+    assert bodies[0].url.params["name"] == "one"
+
+
+def test_a_failed_upload_says_why(
+    connect: Callable[..., Compass], tmp_path: Path
+) -> None:
+    (tmp_path / "x.csv").write_text("")
+    row = {
+        "id": "1",
+        "state": "failed",
+        "reason": "bad_data",
+        "message": "It is empty.",
+    }
+    compass = connect(lambda request: httpx.Response(201, json=row))
+    with pytest.raises(CompassError, match="It is empty") as caught:
+        compass.upload(tmp_path / "x.csv")
+    assert caught.value.code == "bad_data"
+
+
+def test_without_arguments_it_finds_the_stack_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("COMPASS_URL", "REGISTRY_URL", "COMPASS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COMPASS_DATA_DIR", str(tmp_path))
+    (tmp_path / "address").write_text("http://127.0.0.1:8123\n")
+    (tmp_path / "key").write_text("cmp_local")
+    with Compass() as compass:
+        assert compass.url == "http://127.0.0.1:8123"
+        assert compass.http.headers["Authorization"] == "Bearer cmp_local"
+    monkeypatch.setenv("REGISTRY_URL", "http://older")
+    with Compass() as compass:
+        assert compass.url == "http://older"
+
+
+@pytest.fixture
+def registered(connect: Callable[..., Compass]) -> Iterator[Registration]:
+    """A registration whose thread waits long enough never to act by itself."""
+    answers = {"status": 201}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        status = answers["status"]
+        if status >= 500:
+            raise httpx.ConnectError("refused")
+        if request.url.path.endswith("/register"):
+            told = {"service_id": "5", "heartbeat_interval": 1000}
+            return httpx.Response(201, json=told)
+        return httpx.Response(status, json={})
+
+    one = connect(answer).register_service("solver", "127.0.0.1", 9000)
+    one.answers = answers  # type: ignore[attr-defined]
+    yield one
+    answers["status"] = 200
+    one.close()
+
+
+def test_a_service_registers_and_beats(registered: Registration) -> None:
+    registered.answers["status"] = 200  # type: ignore[attr-defined]
+    assert registered.service_id == "5"
+    assert registered.step() == 1000
+    assert registered._thread.daemon
+
+
+def test_an_unknown_service_registers_again(registered: Registration) -> None:
+    registered.answers["status"] = 404  # type: ignore[attr-defined]
+    assert registered.step() == 0
+    assert registered.service_id == ""
+    assert registered.step() == 1000
+    assert registered.service_id == "5"
+
+
+def test_a_registry_that_is_away_is_tried_later_and_later(
+    registered: Registration, seconds: Seconds
+) -> None:
+    registered.answers["status"] = 503  # type: ignore[attr-defined]
+    pauses = [registered.step() for _ in range(8)]
+    assert pauses == [1, 2, 4, 8, 16, 32, LONGEST_PAUSE, LONGEST_PAUSE]
+    registered.answers["status"] = 200  # type: ignore[attr-defined]
+    assert registered.step() == 1000
+    registered.answers["status"] = 503  # type: ignore[attr-defined]
+    assert registered.step() == 1

@@ -1,0 +1,84 @@
+"""Readiness tells the truth about each part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection
+from rest_framework.test import APIClient
+
+from compass import health
+from registry.models import Pulse
+from tests.conftest import make_node
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def all_up(time: Any, settings: Any) -> None:
+    settings.DATA_DIR.mkdir()
+    for lane in ("cpu", "inference", "control"):
+        make_node(f"{lane}@one")
+    Pulse.record("beat")
+
+
+def ready() -> Any:
+    return APIClient().get("/health/ready")
+
+
+def test_alive_needs_no_key_and_says_so() -> None:
+    assert APIClient().get("/health").json() == {"status": "ok"}
+
+
+def test_ready_when_every_part_works(all_up: None) -> None:
+    answer = ready()
+    assert answer.status_code == 200, answer.json()
+    assert all(part["ok"] for part in answer.json()["parts"].values())
+
+
+def failing(answer: Any) -> set[str]:
+    assert answer.status_code == 503
+    return {name for name, part in answer.json()["parts"].items() if not part["ok"]}
+
+
+def test_a_silent_worker_is_named(all_up: None, time: Any) -> None:
+    time.forward(seconds=16)
+    Pulse.record("beat")
+    for lane in ("inference", "control"):
+        make_node(f"{lane}@one")
+    assert failing(ready()) == {"cpu workers"}
+
+
+def test_beat_that_stopped_ticking_is_named(all_up: None, time: Any) -> None:
+    Pulse.objects.update(at=time() - health.BEAT_WITHIN)
+    assert failing(ready()) == {"beat"}
+
+
+def test_a_dead_broker_is_named(all_up: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: Any) -> None:
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(health.current_app, "connection", refuse)
+    assert failing(ready()) == {"broker"}
+
+
+def test_a_full_disk_is_named(all_up: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "DISK_FREE", 2**62)
+    assert failing(ready()) == {"disk"}
+
+
+def test_a_database_that_is_away_is_a_503_and_not_an_error(
+    all_up: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(connection, "cursor", refuse)
+    assert {"database", "beat", "workers"} <= failing(ready())
+
+
+def test_a_nul_in_an_address_is_malformed_everywhere() -> None:
+    for address in ("/api/v1/tasks?q=%00", "/admin/r/1/%00/", "/health?a=%00"):
+        answer = APIClient().get(address)
+        assert (answer.status_code, answer.json()["code"]) == (400, "malformed")

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+
+from compass.installation import make_first_user
+from registry.models import ApiKey
+from registry.models.key import SCOPES
+from tests.conftest import Clock
+
+
+@pytest.mark.django_db
+def test_a_new_installation_gets_one_user_and_one_key(tmp_path: Path) -> None:
+    made = make_first_user(tmp_path)
+    assert made is not None
+    path = tmp_path / "key"
+    assert path.read_text() == made.key
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [name.name for name in tmp_path.iterdir()] == ["key"]
+    row = ApiKey.objects.get()
+    assert row.sha256 == ApiKey.digest(made.key)
+    assert set(row.scopes) == set(SCOPES)
+    user = User.objects.get()
+    assert user.is_superuser
+    assert user.check_password(made.password)
+    assert made.password not in user.password
+
+
+@pytest.mark.django_db
+def test_an_installation_with_users_is_left_alone(tmp_path: Path) -> None:
+    User.objects.create_user("alice")
+    assert make_first_user(tmp_path) is None
+    assert not (tmp_path / "key").exists()
+
+
+@pytest.mark.django_db
+def test_without_a_key_file_there_is_no_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="no space left"):
+        make_first_user(tmp_path)
+    assert not User.objects.exists()
+    assert not (tmp_path / "key").exists()
+
+
+def test_createkey_shows_a_key_that_works(
+    alice: User, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call_command("createkey", "alice", name="laptop", scopes="read,submit")
+    key = capsys.readouterr().out.strip()
+    row = ApiKey.objects.valid().get(sha256=ApiKey.digest(key))
+    assert (row.user, row.name, row.scopes) == (alice, "laptop", ["read", "submit"])
+    assert row.expires_at is None
+
+
+def test_a_key_expires_when_it_was_said(
+    alice: User, time: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call_command("createkey", "alice", "--expires-days", "2", "--json")
+    told = json.loads(capsys.readouterr().out)
+    assert told["user"] == "alice"
+    digest = ApiKey.digest(told["key"])
+    time.forward(days=1.9)
+    assert ApiKey.objects.valid().filter(sha256=digest).exists()
+    time.forward(days=0.2)
+    assert not ApiKey.objects.valid().filter(sha256=digest).exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["nobody"], 1),
+        (["alice", "--scopes", "read,fly"], 2),
+        (["alice", "--scopes", ","], 2),
+        (["alice", "--expires-days", "0"], 2),
+        (["alice", "--expires-days", "nan"], 2),
+        (["alice", "--name", ""], 2),
+    ],
+)
+def test_createkey_refuses_what_makes_no_key(
+    alice: User, arguments: list[str], code: int
+) -> None:
+    with pytest.raises(CommandError) as caught:
+        call_command("createkey", *arguments)
+    assert caught.value.returncode == code
+    assert not ApiKey.objects.exists()

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from compass import process
+from compass.process import Phase, Process, open_log, tail
+
+
+class Seconds:
+    """A monotonic clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def seconds() -> Seconds:
+    return Seconds()
+
+
+@pytest.fixture
+def make(tmp_path: Path, seconds: Seconds) -> Callable[..., Process]:
+    def make(code: str = "", **options: object) -> Process:
+        fields: dict[str, object] = {
+            "name": "child",
+            "command": [sys.executable, "-c", code],
+            "log": tmp_path / "logs" / "child.log",
+            "environment": dict(os.environ),
+            "directory": tmp_path,
+            "clock": seconds,
+            **options,
+        }
+        return Process(**fields)  # type: ignore[arg-type]
+
+    return make
+
+
+def look_until(child: Process, phase: Phase) -> str:
+    """Look until the child, a real process, is there; the news."""
+    deadline, news = time.monotonic() + 20, ""
+    while child.phase is not phase and time.monotonic() < deadline:
+        news = child.look() or news
+        time.sleep(0.01)
+    assert child.phase is phase
+    return news
+
+
+def test_a_child_that_says_so_is_ready(make: Callable[..., Process]) -> None:
+    fd = "int(os.environ['COMPASS_READY_FD'])"
+    child = make(f"import os, time; os.write({fd}, b'1'); time.sleep(60)")
+    child.start()
+    assert "is ready" in look_until(child, Phase.READY)
+    child.kill()
+    look_until(child, Phase.WAITING)
+
+
+def test_a_dead_child_is_started_again_later_and_later(
+    make: Callable[..., Process], seconds: Seconds
+) -> None:
+    child = make("import sys; print('what went wrong'); sys.exit(3)")
+    child.start()
+    waits = []
+    for _ in range(8):
+        news = look_until(child, Phase.WAITING)
+        assert "exit code 3" in news
+        assert "what went wrong" in news
+        waits.append(child.due - seconds.now)
+        assert child.look() == ""  # not yet
+        assert child.phase is Phase.WAITING
+        seconds.now = child.due
+        child.look()
+    assert waits == [0.5, 1, 2, 4, 8, 16, 30, 30]
+    assert child.phase is Phase.STARTING
+    look_until(child, Phase.WAITING)
+
+
+def test_after_a_good_life_the_back_off_begins_anew(
+    make: Callable[..., Process], seconds: Seconds
+) -> None:
+    child = make("import time; time.sleep(60)", probe=lambda: True, back_off=16.0)
+    child.start()
+    look_until(child, Phase.READY)
+    seconds.now += process.GOOD_LIFE
+    child.kill()
+    assert "killed by SIGKILL" in look_until(child, Phase.WAITING)
+    assert child.due - seconds.now == process.FIRST_BACK_OFF
+
+
+def test_a_child_that_never_gets_ready_is_killed(
+    make: Callable[..., Process], seconds: Seconds
+) -> None:
+    child = make("import time; time.sleep(60)", patience=5.0)
+    child.start()
+    child.look()
+    assert child.phase is Phase.STARTING
+    seconds.now += 6
+    assert "SIGKILL" in look_until(child, Phase.WAITING)
+
+
+def test_the_whole_group_ends_with_its_leader(
+    make: Callable[..., Process], tmp_path: Path
+) -> None:
+    code = (
+        "import os, time\n"
+        "pid = os.fork()\n"
+        "if pid: open('aside', 'w').write(str(pid)); os.rename('aside', 'grandchild')\n"
+        "time.sleep(60)\n"
+    )
+    child = make(code, probe=(tmp_path / "grandchild").exists)
+    child.start()
+    look_until(child, Phase.READY)
+    os.kill(child.pid, signal.SIGKILL)
+    look_until(child, Phase.WAITING)
+    grandchild = int((tmp_path / "grandchild").read_text())
+    assert grandchild != child.pid
+    # Whoever adopted it may not have reaped it yet.
+    assert not psutil.pid_exists(grandchild) or is_zombie(grandchild)
+
+
+def is_zombie(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_a_copy_runs_a_function_under_the_title_of_its_command(
+    make: Callable[..., Process], tmp_path: Path
+) -> None:
+    def main() -> None:
+        title = Path("/proc/self/cmdline").read_bytes().rstrip(b"\0").decode()
+        Path("seen").write_text(f"{title}|{sys.argv}|{os.environ.get('ONLY')}")
+        sys.exit("a reason")
+
+    child = make(
+        command=["python", "-m", "thing", "-n", "name"],
+        main=main,
+        environment={"ONLY": "this"},
+        probe=lambda: False,
+    )
+    child.start()
+    assert "a reason" in look_until(child, Phase.WAITING)
+    seen = (tmp_path / "seen").read_text()
+    assert seen == "python -m thing -n name|['thing', '-n', 'name']|this"
+
+
+def test_a_child_keeps_no_file_of_the_stack_open(
+    make: Callable[..., Process], tmp_path: Path
+) -> None:
+    secret = os.open(tmp_path / "secret", os.O_CREAT | os.O_RDWR)
+    code = "import os; print(sorted(os.listdir('/proc/self/fd')), flush=True)"
+    child = make(code, probe=lambda: False)
+    child.start()
+    look_until(child, Phase.WAITING)
+    assert tail(child.log, 1) == "['0', '1', '2', '3']"  # 3 lists the directory
+    os.close(secret)
+
+
+def test_what_could_not_be_started_is_tried_again(
+    make: Callable[..., Process], monkeypatch: pytest.MonkeyPatch, seconds: Seconds
+) -> None:
+    def fail(*args: object, **options: object) -> int:
+        raise OSError("no process to be had")
+
+    child = make()
+    child.phase, child.due = Phase.WAITING, seconds.now
+    monkeypatch.setattr(process, "fork", fail)
+    assert "no process to be had" in child.look()
+    assert child.phase is Phase.WAITING
+    assert child.due > seconds.now
+
+
+def test_a_long_log_is_put_aside_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "LOG_LIMIT", 10)
+    path = tmp_path / "logs" / "web.log"
+    with open_log(path) as log:
+        log.write(b"one\n" * 5)
+    with open_log(path) as log:
+        log.write(b"two\n")
+    assert path.read_text() == "two\n"
+    assert path.with_suffix(".log.1").read_text() == "one\n" * 5
+    assert tail(path, 5) == "two"
+    assert tail(tmp_path / "nothing", 5) == ""

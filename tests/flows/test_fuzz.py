@@ -1,0 +1,42 @@
+"""Whatever the schema allows, and much that it does not: never a 500."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from django.contrib.auth.models import User
+from hypothesis import HealthCheck, Phase, settings
+
+from compass.wsgi import application
+from registry.models import ApiKey
+from tests.conftest import make_node
+
+schema = schemathesis.openapi.from_wsgi("/api/schema", application)
+
+
+@pytest.fixture
+def key(transactional_db: None) -> Iterator[str]:
+    admin = User.objects.create_superuser("fuzz", password="fuzz")
+    make_node()
+    return ApiKey.make(admin, "fuzz")[1]
+
+
+@schema.parametrize()
+@settings(
+    max_examples=15,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+def test_no_request_is_answered_by_a_500(case: Any, key: str) -> None:
+    response = case.call(headers={"Authorization": f"Bearer {key}"})
+    assert response.status_code < 500 or response.status_code in (503, 504), (
+        response.text
+    )
+    if response.status_code >= 400:
+        assert response.headers["content-type"][0] == "application/problem+json"
+        assert response.json()["code"]

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from inference import worker
+from registry.models import ModelVersion
+from tests.inference import tiny
+
+
+def run(*args: str) -> str:
+    out = io.StringIO()
+    call_command(*args, stdout=out)
+    return out.getvalue()
+
+
+def test_items_are_predicted_in_this_process_when_no_worker_is_up(
+    version: ModelVersion,
+) -> None:
+    out = run("predict", "tiny", "--input", '{"x": 1}', "--input", '{"x": 2}', "--json")
+    body = json.loads(out)
+    assert body["outputs"] == [{"y": 2}, {"y": 4}]
+    assert (body["model"], body["version"]) == ("tiny", 1)
+
+
+def test_a_worker_that_is_up_is_asked(
+    version: ModelVersion, here: worker.Worker, tmp_path: Path
+) -> None:
+    file = tmp_path / "items.jsonl"
+    file.write_text("".join(f'{{"x": {-n}}}\n' for n in range(450)))
+    body = json.loads(run("predict", "tiny", "--file", str(file), "--json"))
+    assert [one["y"] for one in body["outputs"]] == [-2 * n for n in range(450)]
+    assert here.cache.status()["hits"] == 2
+
+
+def test_a_csv_file_is_read_with_numbers(version: ModelVersion, tmp_path: Path) -> None:
+    file = tmp_path / "items.csv"
+    file.write_text("x\n1.5\n")
+    assert "y=3.0" in run("predict", "tiny", "--file", str(file))
+
+
+def test_a_bad_item_is_shown_and_the_exit_code_is_1(
+    version: ModelVersion, capsys: Any
+) -> None:
+    out = io.StringIO()
+    with pytest.raises(CommandError, match="1 of 2 items failed") as caught:
+        call_command(
+            "predict",
+            "tiny",
+            "--input",
+            '{"x": 1}',
+            "--input",
+            '{"x": "a"}',
+            stdout=out,
+        )
+    assert caught.value.returncode == 1
+    assert "y=2.0" in out.getvalue()
+    assert "error: x must be a number" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (("none", "--input", "{}"), 1),
+        (("a b", "--input", "{}"), 2),
+        (("tiny", "--input", "{x"), 2),
+        (("tiny", "--file", "/not/there.jsonl"), 2),
+        (("tiny", "--file", "/not/there.txt"), 2),
+    ],
+)
+def test_wrong_use_has_its_exit_code(
+    version: ModelVersion, args: tuple[str, ...], code: int
+) -> None:
+    with pytest.raises(CommandError) as caught:
+        run("predict", *args)
+    assert caught.value.returncode == code
+
+
+def test_models_are_listed_with_metrics_and_aliases(version: ModelVersion) -> None:
+    version.model.point("champion", version)
+    tiny.make_version("other", 2.0, metrics={"test": {"ci": 0.91, "mse": 0.2}})
+    lines = run("models").splitlines()
+    assert any("tiny:1" in one and "@champion" in one for one in lines)
+    assert any("other:1" in one and "ci=0.91" in one for one in lines)
+    assert [one["name"] for one in json.loads(run("models", "--json"))]
+
+
+def test_the_versions_of_one_model_are_listed(version: ModelVersion) -> None:
+    tiny.make_version("tiny", 2.0)
+    out = run("models", "tiny")
+    assert "tiny:1" in out
+    assert "tiny:2" in out
+    with pytest.raises(CommandError) as caught:
+        run("models", "none")
+    assert caught.value.returncode == 1
+
+
+def test_without_models_the_list_is_empty(db: None) -> None:
+    assert json.loads(run("models", "--json")) == []

@@ -1,0 +1,108 @@
+"""What a job says, whatever it says, becomes rows that are right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from registry.models import Node, Stale, Task
+from training.reports import Reports
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def running(submit: Callable[..., Task], node: Node) -> Task:
+    task = submit()
+    task.assign(node)
+    task.start(node)
+    return task
+
+
+def test_progress_never_goes_back(running: Task) -> None:
+    reports = Reports(running)
+    for fraction, epoch in ((0.5, 5), (0.2, 2), (0.6, 6)):
+        reports.take({"event": "progress", "fraction": fraction, "epoch": epoch})
+        reports.write(running)
+        assert running.progress["fraction"] >= 0.5
+        assert running.progress["epoch"] >= 5
+    assert running.progress["epoch"] == 6
+
+
+def test_it_does_not_go_back_in_a_later_attempt_either(running: Task) -> None:
+    running.beat(progress={"fraction": 0.7, "epoch": 7})
+    reports = Reports(running)
+    reports.take({"event": "progress", "fraction": 0.1, "epoch": 1})
+    reports.write(running)
+    assert running.progress == {"fraction": 0.7, "epoch": 7}
+
+
+def test_a_step_that_is_done_again_stands_once(running: Task) -> None:
+    reports = Reports(running)
+    for value in (1.0, 2.0):
+        reports.take({"event": "metric", "step": 3, "values": {"loss": value}})
+        reports.write(running)
+    assert list(running.points.values_list("step", "value")) == [(3, 2.0)]
+
+
+def test_nan_and_infinity_are_null_as_the_latest_and_no_point(running: Task) -> None:
+    reports = Reports(running)
+    values = {"a": float("nan"), "b": float("inf"), "c": 1}
+    reports.take({"event": "metric", "step": 1, "values": values})
+    reports.take({"event": "progress", "fraction": 0.1, "eta": float("nan")})
+    reports.write(running)
+    running.refresh_from_db()
+    assert running.metrics == {"a": None, "b": None, "c": 1.0}
+    assert running.progress["eta"] is None
+    assert running.points.get().name == "c"
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {},
+        {"event": "unknown"},
+        {"event": "metric"},
+        {"event": "metric", "step": "x", "values": {"a": 1}},
+        {"event": "metric", "step": 1, "values": [1]},
+        {"event": "metric", "step": 1, "values": {"a": "text"}},
+        {"event": "progress", "fraction": "much"},
+    ],
+)
+def test_a_malformed_report_hurts_nobody(running: Task, frame: dict[str, Any]) -> None:
+    reports = Reports(running)
+    reports.take(frame)
+    reports.take({"event": "metric", "step": 1, "values": {"loss": 1.0}})
+    reports.write(running)
+    assert running.points.get().value == 1.0
+
+
+def test_what_is_not_written_is_kept_for_the_next_time(
+    running: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports, beat = Reports(running), Task.beat
+    reports.take({"event": "metric", "step": 1, "values": {"loss": 1.0}})
+    reports.take({"event": "note", "text": "a duplicate"})
+
+    def fail(self: Task, **changes: Any) -> None:
+        raise Stale
+
+    monkeypatch.setattr(Task, "beat", fail)
+    with pytest.raises(Stale):
+        reports.write(running)
+    monkeypatch.setattr(Task, "beat", beat)
+    reports.write(running)
+    assert running.points.count() == 1
+    assert running.events.filter(verb="note", message="a duplicate").count() == 1
+
+
+def test_an_attempt_that_is_over_writes_no_metric(running: Task) -> None:
+    reports = Reports(running)
+    zombie = Task.objects.get(pk=running.pk)
+    running.release("node_lost", "in the test")
+    reports.take({"event": "metric", "step": 1, "values": {"loss": 1.0}})
+    with pytest.raises(Stale):
+        reports.write(zombie)
+    assert not running.points.exists()
