@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import socket
 import sys
@@ -194,6 +195,21 @@ def status(url: str) -> int:
         return error.code
     except OSError:
         return 0
+
+
+def missing(url: str) -> list[str]:
+    """What `/health/ready` finds wanting, part by part; empty if all works."""
+    try:
+        with urllib.request.urlopen(f"{url}/health/ready", timeout=5):  # noqa: S310
+            return []
+    except urllib.error.HTTPError as error:
+        try:
+            parts = json.load(error)["parts"].items()
+            return [f"{name}: {one['detail']}" for name, one in parts if not one["ok"]]
+        except (ValueError, KeyError):
+            return [f"HTTP {error.code}"]
+    except OSError as error:
+        return [f"web: {error}"]
 
 
 def _private_directory(path: Path) -> None:

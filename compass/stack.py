@@ -18,13 +18,14 @@ from compass.child import adopt_orphans
 from compass.env import Environment
 from compass.installation import Credentials, prepare
 from compass.lock import DirectoryLock
-from compass.plan import Plan, status, warm_up
+from compass.plan import Plan, missing, warm_up
 from compass.port import ReservedPort
 from compass.process import Phase, Process
 
 STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 TICK = 0.05  # seconds between looks while something is starting
 REST = 10.0  # seconds between looks while all is well
+TOLD_EVERY = 10.0  # seconds between words on what is not ready yet
 PATIENCE = {"beat": 5.0, "web": 8.0, "broker": 8.0}  # seconds from SIGTERM to SIGKILL
 WORKER_PATIENCE = 20.0  # seconds: jobs write a checkpoint
 ORPHAN_PATIENCE = 5.0  # seconds that a job may take to see that its supervisor is gone
@@ -50,6 +51,7 @@ class Stack:
         self.port: ReservedPort | None = None
         self.address = environment.data_dir / "address"
         self.is_ready = False
+        self.told = time.monotonic()
 
     def run(self) -> None:
         """Run until a signal asks to stop. Raises lock.Taken and port.NoPort."""
@@ -100,7 +102,7 @@ class Stack:
         self._start_stage(plan.workers())
         self._start_stage([plan.beat()])
         self._supervise(self._all_ready)
-        self._supervise(lambda: status(f"{self._url}/health/ready") == 200)
+        self._supervise(self._is_healthy)
         self.address.write_text(self._url)
         self.is_ready = True
 
@@ -118,6 +120,13 @@ class Stack:
 
     def _all_ready(self) -> bool:
         return all(process.phase is Phase.READY for process in self.processes)
+
+    def _is_healthy(self) -> bool:
+        wanting = missing(self._url)
+        if wanting and time.monotonic() > self.told + TOLD_EVERY:
+            self.told = time.monotonic()
+            self.say(f"Not ready yet: {'; '.join(wanting)}")
+        return not wanting
 
     def _supervise(self, done: Callable[[], bool]) -> None:
         """Look after all processes until it is done. Raises Stopped."""

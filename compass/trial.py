@@ -18,7 +18,7 @@ from compass.lock import holder_of
 from compass.process import tail
 
 ROOT = Path(__file__).resolve().parent.parent
-START_PATIENCE = 60.0  # seconds
+START_PATIENCE = 90.0  # seconds
 STOP_PATIENCE = 60.0  # seconds
 
 

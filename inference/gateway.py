@@ -43,6 +43,9 @@ def ask(version: ModelVersion, items: Sequence[Any], *, timeout: float) -> list[
         asked.backend.remove_pending_result(asked)
         text = f"No inference worker has answered within {timeout:g} s."
         raise Problem("timeout", text, retry_after=RETRY_AFTER) from None
+    except RecursionError:
+        text = "An item is nested too deep."
+        raise Problem("invalid", text, errors={"inputs": [text]}) from None
     except Exception as error:
         log.warning("A prediction did not get through the broker: %s", error)
         predict.forget_connection()

@@ -35,6 +35,9 @@ from registry.states import State
 
 log = logging.getLogger(__name__)
 
+COUNTS = ("bytes", "hits", "misses", "loads", "failures", "evictions", "capacity")
+NOTHING_YET: dict[str, Any] = {**dict.fromkeys(COUNTS, 0), "budget": None, "models": []}
+
 
 class Predict(APIView):
     """Answers to a few items, at once."""
@@ -147,6 +150,7 @@ class Status(APIView):
                 "state": node.condition(moment),
                 "beat_at": node.beat_at,
                 "running": running.get(node.pk, []),
+                **NOTHING_YET,
                 **node.status,
             }
             for node in nodes

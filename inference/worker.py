@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,12 +13,10 @@ from django.db import connection
 from inference import loading, predictor
 from inference.batch import BatchRun
 from inference.cache import ModelCache
-from registry import clock
+from registry.deliveries import Deliveries
 from registry.errors import Problem
 from registry.membership import Membership
 from registry.models import Node, Task
-from registry.scheduler import RESEND_AFTER, dispatch
-from registry.states import State
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +39,7 @@ class Worker:
             unload=loading.free_device_memory,
         )
         self._stopping = threading.Event()
-        self._lock = threading.Lock()
-        self._running: set[tuple[int, int]] = set()
+        self._deliveries = Deliveries(self._see_through)
         self._membership: Membership | None = None
         CURRENT = self
 
@@ -67,28 +63,7 @@ class Worker:
     def run(self, task: int, attempt: int, is_revoked: Callable[[], bool]) -> None:
         """See that attempt of a task of kind `predict` through, if it is to be run here."""
         assert self._membership is not None
-        row = Task.objects.filter(
-            pk=task, attempt=attempt, state=State.ASSIGNED
-        ).first()
-        if row is None or row.node_id != self._membership.node.pk:
-            log.info("Nothing to do for attempt %s-%s", task, attempt)
-            return
-        with self._lock:
-            if (task, attempt) in self._running:
-                return
-            self._running.add((task, attempt))
-        try:
-            BatchRun(
-                row,
-                self._membership.node,
-                self.cache,
-                is_revoked=is_revoked,
-                is_stopping=self._stopping.is_set,
-            ).run()
-        finally:
-            with self._lock:
-                self._running.discard((task, attempt))
-        dispatch()
+        self._deliveries.take(self._membership.node, task, attempt, is_revoked)
 
     def preload(self, version: int) -> None:
         """Load the model in a thread of its own, so that the first request finds it."""
@@ -113,36 +88,23 @@ class Worker:
     def stop(self) -> None:
         """Wait until no task is left here, for a bounded time."""
         self.ask_to_stop()
-        deadline = time.monotonic() + STOP_WITHIN
-        while self._running and time.monotonic() < deadline:
-            time.sleep(0.05)
+        self._deliveries.wait_until_idle(STOP_WITHIN)
 
     def _on_beat(self, node: Node) -> None:
         self.cache.sweep()
         mine = Node.objects.filter(pk=node.pk, incarnation=node.incarnation)
         mine.update(status=self.cache.status())
-        self._take_untaken(node)
+        self._deliveries.take_untaken(node)
 
-    def _take_untaken(self, node: Node) -> None:
-        """Run what was assigned here and whose message did not come: the row is the truth."""
-        overdue = clock.now() - RESEND_AFTER
-        rows = Task.objects.filter(
-            node=node, state=State.ASSIGNED, sent_at__lte=overdue
-        )
-        for task in rows:
-            threading.Thread(
-                target=self._run_alone,
-                args=(task.pk, task.attempt),
-                name=f"untaken-{task.celery_id}",
-            ).start()
-
-    def _run_alone(self, task: int, attempt: int) -> None:
-        try:
-            self.run(task, attempt, lambda: False)
-        except Exception:
-            log.exception("Attempt %s-%s", task, attempt)
-        finally:
-            connection.close()
+    def _see_through(self, task: Task, is_revoked: Callable[[], bool]) -> None:
+        assert self._membership is not None
+        BatchRun(
+            task,
+            self._membership.node,
+            self.cache,
+            is_revoked=is_revoked,
+            is_stopping=self._stopping.is_set,
+        ).run()
 
 
 CURRENT: Worker  # of this process; set when a Celery worker of lane inference starts

@@ -46,11 +46,11 @@ def resolve(address: str) -> ModelVersion:
 
 def find(name: str) -> Model:
     """The model of that name. Raises Problem `unknown_model`, saying which there are."""
-    model = Model.objects.filter(name=name).first()
+    model = Model.objects.filter(name=name).first() if NAME.match(name) else None
     if model is None:
         there = _listed(list(Model.objects.values_list("name", flat=True)[: SHOWN + 1]))
         has = f"there are {there}" if there else "no model has been registered yet"
-        raise unknown(f"There is no model {name[:100]!r}; {has}.")
+        raise unknown(f"There is no model {name[:100]!a}; {has}.")
     return model
 
 

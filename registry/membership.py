@@ -30,7 +30,7 @@ class Membership(threading.Thread):
         self,
         name: str,
         *,
-        on_beat: Callable[[Node], None] | None = None,
+        on_beat: Callable[[Node], object] | None = None,
         on_lost: Callable[[], None] | None = None,
         **capacity: Any,
     ) -> None:

@@ -104,7 +104,12 @@ def _complete(task: Task, published: Published, facts: dict[str, Any]) -> None:
     name = task.params.get("model_name") or task.params["recipe"]
     try:
         with transaction.atomic():
-            version = publish.register(published, task, name)
+            version = publish.register(
+                published,
+                task,
+                name,
+                dataset_sha256=task.params.get("dataset_sha256", ""),
+            )
             result = {
                 "model": version.model.name,
                 "version": version.number,

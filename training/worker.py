@@ -7,14 +7,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
-from django.db import connection
-
-from registry import clock, devices
+from registry import devices
+from registry.deliveries import Deliveries
 from registry.membership import Membership
-from registry.models import Attempt, Node, Task
-from registry.scheduler import RESEND_AFTER, dispatch
-from registry.states import State
+from registry.models import Attempt, Task
 from training.launcher import Launcher
 from training.processes import group_members, is_alive, signal_group
 from training.supervisor import Supervisor
@@ -30,10 +28,12 @@ class Worker:
     def __init__(self, name: str) -> None:
         self.name = name
         self._stopping = threading.Event()
-        self._lock = threading.Lock()
-        self._running: dict[tuple[int, int], list[int]] = {}  # attempt -> GPU indexes
         self._launcher = Launcher()
+        self._deliveries = Deliveries(self._supervise)
         self._membership: Membership | None = None
+        self._gpus: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
+        self._taken: set[int] = set()  # indexes of GPUs
 
     def begin(self) -> None:
         """End what an earlier life left, then offer this host's resources."""
@@ -43,7 +43,7 @@ class Worker:
         self._membership = Membership(
             self.name,
             gpus=self._gpus,
-            on_beat=self._take_untaken,
+            on_beat=self._deliveries.take_untaken,
             on_lost=self._stopping.set,
         )
         self._membership.join_in()
@@ -51,31 +51,7 @@ class Worker:
     def run(self, task: int, attempt: int, is_revoked: Callable[[], bool]) -> None:
         """Supervise that attempt, if it is still to be run here."""
         assert self._membership is not None
-        row = Task.objects.filter(pk=task, attempt=attempt, state=State.ASSIGNED)
-        found = row.select_related("node").first()
-        if found is None or found.node_id != self._membership.node.pk:
-            log.info("Nothing to do for attempt %s-%s", task, attempt)
-            return
-        with self._lock:
-            if (task, attempt) in self._running:
-                return
-            taken = {index for used in self._running.values() for index in used}
-            free = [one["index"] for one in self._gpus if one["index"] not in taken]
-            gpus = free[: found.gpus]
-            self._running[task, attempt] = gpus
-        try:
-            Supervisor(
-                found,
-                self._membership.node,
-                self._launcher,
-                is_revoked=is_revoked,
-                is_stopping=self._stopping.is_set,
-                gpus=gpus,
-            ).run()
-        finally:
-            with self._lock:
-                del self._running[task, attempt]
-        dispatch()
+        self._deliveries.take(self._membership.node, task, attempt, is_revoked)
 
     def ask_to_stop(self) -> None:
         """Let every job checkpoint and give its resources back."""
@@ -86,30 +62,31 @@ class Worker:
     def stop(self) -> None:
         """Wait until the jobs are gone, for a bounded time."""
         self.ask_to_stop()
-        deadline = time.monotonic() + STOP_WITHIN
-        while self._running and time.monotonic() < deadline:
-            time.sleep(0.05)
+        self._deliveries.wait_until_idle(STOP_WITHIN)
 
-    def _take_untaken(self, node: Node) -> None:
-        """Run what was assigned here and whose message did not come: the row is the truth."""
-        overdue = clock.now() - RESEND_AFTER
-        rows = Task.objects.filter(
-            node=node, state=State.ASSIGNED, sent_at__lte=overdue
-        )
-        for task in rows:
-            threading.Thread(
-                target=self._run_alone,
-                args=(task.pk, task.attempt),
-                name=f"untaken-{task.celery_id}",
-            ).start()
-
-    def _run_alone(self, task: int, attempt: int) -> None:
+    def _supervise(self, task: Task, is_revoked: Callable[[], bool]) -> None:
+        assert self._membership is not None
+        gpus = self._take_gpus(task.gpus)
         try:
-            self.run(task, attempt, lambda: False)
-        except Exception:
-            log.exception("Attempt %s-%s", task, attempt)
+            Supervisor(
+                task,
+                self._membership.node,
+                self._launcher,
+                is_revoked=is_revoked,
+                is_stopping=self._stopping.is_set,
+                gpus=gpus,
+            ).run()
         finally:
-            connection.close()
+            with self._lock:
+                self._taken -= set(gpus)
+
+    def _take_gpus(self, count: int) -> list[int]:
+        with self._lock:
+            free = [
+                one["index"] for one in self._gpus if one["index"] not in self._taken
+            ]
+            self._taken |= set(free[:count])
+            return free[:count]
 
 
 def end_leftovers(name: str) -> int:

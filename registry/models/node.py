@@ -93,7 +93,7 @@ class Node(models.Model):
     def beat(self) -> bool:
         """Show that this incarnation lives; False if another one took its name."""
         mine = Node.objects.filter(pk=self.pk, incarnation=self.incarnation)
-        return mine.update(beat_at=clock.now(), stopped_at=None) == 1
+        return mine.update(beat_at=clock.now()) == 1
 
     def stop(self) -> None:
         """Leave in good order; a beat by a new incarnation is not touched."""

@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from registry import store
-from registry.addresses import check_alias, find
+from registry.addresses import ALIAS, check_alias, find
 from registry.errors import Problem
 from registry.models import Alias, Model, ModelVersion
 from registry.serializers.models import (
@@ -142,9 +142,9 @@ class AliasView(GenericAPIView[Alias]):
     @extend_schema(operation_id="models_aliases_destroy", responses={204: None})
     def delete(self, request: Request, name: str, alias: str) -> Response:
         rows = find(name).aliases.select_related("version", "model")
-        row = rows.filter(name=alias).first()
+        row = rows.filter(name=alias).first() if ALIAS.match(alias) else None
         if row is None:
-            raise Problem("not_found", f"The model {name} has no alias {alias[:60]!r}.")
+            raise Problem("not_found", f"The model {name} has no alias {alias[:60]!a}.")
         only_owner(request, row.version)
         row.delete()
         return Response(status=204)

@@ -27,7 +27,7 @@ from registry.serializers.services import (
 )
 
 
-class ServiceFilter(filters.FilterSet):
+class ServiceFilter(filters.FilterSet):  # type: ignore[misc]
     service_name = filters.CharFilter()
     state = filters.MultipleChoiceFilter(choices=Service.State.choices)
 

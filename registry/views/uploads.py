@@ -28,7 +28,7 @@ LINGER_SECONDS = 5.0
 _lingering = threading.BoundedSemaphore(4)  # of this process's threads
 
 
-class UploadFilter(filters.FilterSet):
+class UploadFilter(filters.FilterSet):  # type: ignore[misc]
     state = filters.MultipleChoiceFilter(choices=Upload.State.choices)
     q = filters.CharFilter(method="search", help_text="a part of the name or file name")
 

@@ -46,9 +46,10 @@ def write(path: Path, table: Sequence[Mapping[str, Any]]) -> Path:
 
 @dataclass
 class Training:
-    """What one training left: its directory, and what it told."""
+    """What one training left: its directory, what it told, and its looks at the wish to stop."""
 
     home: Path
+    looks: int = 0
     events: list[Mapping[str, Any]] = field(default_factory=list)
 
     @property
@@ -76,12 +77,17 @@ def train(
     **params: Any,
 ) -> Training:
     training = Training(home)
+
+    def look() -> bool:
+        training.looks += 1
+        return should_stop()
+
     context = Context(
         home / "checkpoints",
         home / "output",
         home / "scratch",
         report=training.events.append,
-        should_stop=should_stop,
+        should_stop=look,
     )
     fit(RECIPE.validate({**QUICK, **params}), dataset, context)
     return training

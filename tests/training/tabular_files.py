@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from registry import recipes
 from training.context import Context
 from training.recipes.tabular.fit import fit
+
+# Two threads that wait for each other on a busy machine are slower than one.
+torch.set_num_threads(1)
 
 QUICK = {"mode": "smoke_test", "hidden": [8], "epochs": 3}
 

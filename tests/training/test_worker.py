@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -119,18 +118,14 @@ def test_a_late_message_of_an_earlier_attempt_does_nothing(
 
 @pytest.mark.django_db(transaction=True)
 def test_what_was_assigned_and_whose_message_was_lost_is_run_at_a_beat(
-    train: Train, own: Worker, node: Node, monkeypatch: pytest.MonkeyPatch
+    train: Train, own: Worker, node: Node
 ) -> None:
     task = train(steps=1)
-    before = set(threading.enumerate())
-    own._take_untaken(node)
-    assert set(threading.enumerate()) <= before, "its message may still come"
+    assert own._deliveries.take_untaken(node) == [], "its message may still come"
     old = task.created_at - datetime.timedelta(seconds=6)
-    Task.objects.filter(pk=task.pk).update(sent_at=old)
-    own._take_untaken(node)
-    for thread in set(threading.enumerate()) - before:
-        if thread.name.startswith("untaken"):
-            thread.join(30)
+    Task.objects.filter(pk=task.pk).update(assigned_at=old)
+    for thread in own._deliveries.take_untaken(node):
+        thread.join(30)
     task.refresh_from_db()
     assert task.state == State.COMPLETED
 
@@ -140,7 +135,7 @@ def test_gpus_are_given_by_index_and_come_back(
     train: Train, own: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own._gpus = [{"index": 0}, {"index": 1}, {"index": 2}]
-    own._running[99, 1] = [0]
+    own._taken = {0}
     given: list[list[int]] = []
 
     class Fake:
@@ -148,13 +143,13 @@ def test_gpus_are_given_by_index_and_come_back(
             given.append(gpus)
 
         def run(self) -> None:
-            assert len(own._running) == 2
+            assert own._taken == {0, 1, 2}
 
     monkeypatch.setattr(worker, "Supervisor", Fake)
     task = train({"gpus": 2})
     own.run(task.pk, 1, lambda: False)
     assert given == [[1, 2]]
-    assert own._running == {(99, 1): [0]}
+    assert own._taken == {0}
 
 
 @pytest.mark.django_db
