@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ from training.randomness import random_state, seed_everything, set_random_state
 REPORT_EVERY = 0.25  # seconds between two reports of progress
 SAVE_EVERY = 2.0  # seconds between two checkpoints, at least
 SAVE_SHARE = 0.02  # of the time may go into checkpoints
+RETOLD = 5_000  # the latest metrics that a checkpoint repeats when it is gone on from
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ class Trainer:
         )
         self.state = State()
         self.best_weights: dict[str, Tensor] | None = None
+        self.told: deque[tuple[int, dict[str, float]]] = deque(maxlen=RETOLD)
 
     def fit(self) -> None:
         """Train to the end. Raises Stopped after a checkpoint, and Problem `diverged`."""
@@ -189,6 +192,7 @@ class Trainer:
             with torch.no_grad():
                 figures |= self.validate(self.module)
         self.context.metric(state.step, **figures)
+        self.told.append((state.step, figures))
         value = figures[self.config.monitor]
         sign = 1 if self.config.direction == "min" else -1
         if state.best is None or sign * value < sign * state.best:
@@ -249,6 +253,7 @@ class Trainer:
                 "position": asdict(self.state),
                 "weights": self.module.state_dict(),
                 "best_weights": self.best_weights,
+                "told": list(self.told),
                 "gradients": gradients,
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
@@ -262,6 +267,10 @@ class Trainer:
         self.state.__dict__.update(found["position"])
         self.module.load_state_dict(found["weights"])
         self.best_weights = found["best_weights"]
+        self.told.extend(found["told"])
+        # The supervisor may have died with what it had not yet written; a step stands once.
+        for step, figures in self.told:
+            self.context.metric(step, **figures)
         for name, parameter in self.module.named_parameters():
             parameter.grad = found["gradients"].get(name)
         self.optimizer.load_state_dict(found["optimizer"])

@@ -107,25 +107,23 @@ def test_a_training_stopped_at_any_step_ends_as_one_never_stopped(
         random.seed(99)
         second = Run(home, noise=True, **config).fit()
         assert same(whole.weights, second.weights)
-        assert first.metrics + second.metrics == whole.metrics
+        # All of them, for what the first reported may have been lost with its worker.
+        assert second.metrics == whole.metrics
 
 
 def test_a_training_stopped_many_times_ends_as_one_never_stopped(
     tmp_path: Path,
 ) -> None:
     whole = Run(tmp_path / "whole", noise=True).fit()
-    metrics: list[Any] = []
     for _ in range(100):
         part = Run(tmp_path / "parts", noise=True, stop_after=5)
         try:
             part.fit()
         except Stopped:
-            metrics += part.metrics
             continue
-        metrics += part.metrics
         break
     assert same(whole.weights, part.weights)
-    assert metrics == whole.metrics
+    assert part.metrics == whole.metrics
 
 
 def test_a_finished_training_started_again_gives_the_same_weights_at_once(
@@ -134,7 +132,8 @@ def test_a_finished_training_started_again_gives_the_same_weights_at_once(
     first = Run(tmp_path).fit()
     second = Run(tmp_path).fit()
     assert same(first.weights, second.weights)
-    assert second.metrics == []
+    assert second.metrics == first.metrics
+    assert second.looks == 0
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
@@ -237,7 +236,7 @@ def test_patience_counts_on_after_a_stop(tmp_path: Path) -> None:
         ).fit()
     second = iter([2.5, 1.0, 1.0])
     run = Run(tmp_path, validate=lambda module: {"val": next(second)}, **config).fit()
-    assert len(run.metrics) == 1
+    assert len(run.metrics) == 4
 
 
 def test_the_best_weights_are_kept_unless_the_last_are_wanted(tmp_path: Path) -> None:
