@@ -28,7 +28,7 @@ PROBLEM = {
 
 class KeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     target_class = "compass.api.KeyAuthentication"
-    name = ["bearer", "apiKey"]  # noqa: RUF012
+    name = ["bearer", "apiKey"]
 
     def get_security_definition(self, auto_schema: Any) -> list[dict[str, str]]:
         return [

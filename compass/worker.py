@@ -14,9 +14,9 @@ _parts: dict[str, Any] = {}
 
 
 @signals.celeryd_after_setup.connect
-def prepare(sender: str, instance: Any, **_: Any) -> None:
+def prepare(sender: str, instance: Any, **_kwargs: Any) -> None:
     """Refuse what cannot work, and make the room's part of this process."""
-    lane, at, host = sender.partition("@")
+    lane, at, _ = sender.partition("@")
     if not at or lane not in ("cpu", "gpu", "inference", "control"):
         sys.exit(
             f"A worker is named cpu@, gpu@, inference@ or control@HOST, not {sender}."

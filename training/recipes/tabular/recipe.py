@@ -50,12 +50,12 @@ class TabularParams(Params):
     bins: int = Field(
         16, ge=0, le=128, description="piecewise-linear bins per number column"
     )
-    dropout: float = Field(0.1, ge=0, le=0.9)
+    dropout: float = Field(0.2, ge=0, le=0.9)
     epochs: int = Field(60, ge=1, le=10_000)
     batch_size: int | None = Field(
         None, ge=1, le=4096, description="64 to 512 by the number of rows if not named"
     )
-    learning_rate: float = Field(2e-3, gt=0, le=1)
+    learning_rate: float = Field(4e-3, gt=0, le=1)
     weight_decay: float = Field(1e-2, ge=0, le=1)
     optimizer: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
     schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
@@ -148,7 +148,7 @@ RECIPE = Recipe(
             "members": 16,
             "hidden": [256, 256],
             "epochs": 120,
-            "learning_rate": 1e-3,
+            "learning_rate": 2e-3,
             "patience": 24,
         },
     },
