@@ -38,7 +38,9 @@ serve: $(STAMP) ## Run the stack with the demo's data and model in it (PORT=8000
 
 test: $(STAMP_DEV) ## All tests on SQLite, then the registry and the flows on PostgreSQL
 	$(BIN)/python -m pytest -n 2 -q
-	COMPASS_TEST_DATABASE=postgresql $(BIN)/python -m pytest -n 2 -q tests/registry tests/flows
+	COMPASS_TEST_DATABASE=postgresql $(BIN)/python -m pytest -n 2 -q -m "not stack" \
+		tests/registry tests/flows tests/training/test_supervisor.py tests/training/test_worker.py \
+		tests/training/test_reports.py tests/training/test_training_api.py
 
 lint: $(STAMP_DEV) ## Style, types, direction of imports, missing migrations
 	$(BIN)/ruff check .

@@ -9,7 +9,8 @@ from django.db.models import Q
 
 from registry import clock
 from registry.kinds import KINDS, LANES
-from registry.models.life import Life, Stale
+from registry.models.change import Stale
+from registry.models.life import Life
 from registry.resources import Resources
 from registry.states import FINAL, LIVE, PLACED, REASONS, State
 

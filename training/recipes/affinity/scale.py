@@ -14,7 +14,6 @@ from training.recipes.affinity.pairs import Cells
 FLOOR_SHARE = 0.05  # of the training pairs at exactly the lowest value make it a floor
 BELOW_FLOOR = 0.01  # slope of the answer below the floor; keeps the order
 KNOWN, UNSEEN = 0.65, 0.5  # weight of the networks for seen pairs, and for others
-GRID = np.linspace(0.0, 1.0, 21)
 Vector = NDArray[np.float64]
 
 
@@ -78,10 +77,16 @@ def combine(
     return scale.above_floor(mixed), scale.above_floor(members).std(0)
 
 
-def best_weight(true: Vector, network: Vector, kernel: Vector, scale: Scale) -> float:
-    """The weight of the network with the smallest squared error."""
-    errors = [
-        np.mean((scale.above_floor(w * network + (1 - w) * kernel) - true) ** 2)
-        for w in GRID
-    ]
-    return float(GRID[int(np.argmin(errors))])
+def best_weight(network: Vector, kernel: Vector, excess: float = 0.0) -> float:
+    """The weight of the network with the smallest squared error, from the errors of both.
+
+    `excess` is how much larger the network's mean squared error is than that of the ensemble which
+    will take its place.
+    """
+    own = float(np.mean(kernel**2))
+    common = float(np.mean(network * kernel))
+    theirs = float(np.mean(network**2)) - excess
+    curvature = theirs + own - 2 * common
+    if curvature <= 0:
+        return float(theirs < own)
+    return min(max((own - common) / curvature, 0.0), 1.0)

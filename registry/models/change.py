@@ -1,0 +1,100 @@
+"""How a change of a task is written: one guarded UPDATE, with its event beside it."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any
+
+from django.db import models, transaction
+from django.db.models import Case, F, Q, Value, When
+
+from registry import clock
+from registry.states import Move, State
+
+
+class Stale(Exception):
+    """The row has moved on; the caller stops and writes nothing more."""
+
+
+class Change(models.Model):
+    """The writing below the verbs of Life."""
+
+    if TYPE_CHECKING:
+        pk: int
+        state: str
+        attempt: int
+        reason: str
+        message: str
+        retries: int
+        max_retries: int
+        releases: int
+        cancel_requested_at: datetime.datetime | None
+        pause_requested_at: datetime.datetime | None
+        attempts: Any
+        events: Any
+
+    class Meta:
+        abstract = True
+
+    def note(
+        self,
+        verb: str,
+        message: str = "",
+        *,
+        at: datetime.datetime | None = None,
+        reason: str = "",
+    ) -> None:
+        """Append one line to the timeline."""
+        told = {"verb": verb, "reason": reason, "message": message}
+        self.events.create(
+            at=at or clock.now(), state=self.state, attempt=self.attempt, **told
+        )
+
+    def _rows(self, states: Any) -> Any:
+        tasks: Any = type(self)._default_manager
+        return tasks.filter(pk=self.pk, state__in=states)
+
+    def _this_attempt(self, states: Any) -> Any:
+        return self._rows(states).filter(attempt=self.attempt)
+
+    def _live_attempt(self) -> Any:
+        return self.attempts.filter(number=self.attempt, finished_at=None)
+
+    def _unless_running(self, field: str, value: Any) -> Case:
+        kind: Any = self._meta.get_field(field)
+        new = Value(value, output_field=kind)
+        return Case(When(state=State.RUNNING, then=F(field)), default=new)
+
+    def _lock(self, move: Move) -> None:
+        """Hold the row, so that a wish cannot come between the look and the write."""
+        rows = self._this_attempt(move.sources).select_for_update()
+        try:
+            self.refresh_from_db(from_queryset=rows)
+        except type(self).DoesNotExist:
+            raise Stale(f"task {self.pk}: too late to {move.name.lower()}") from None
+
+    def _move(self, move: Move, *, also: Q | None = None, **changes: Any) -> None:
+        """Make one move, if the row is still this attempt and at the move's start."""
+        rows = self._this_attempt(move.sources).filter(also or Q())
+        self._write(rows, move.name.lower(), state=move.target, **changes)
+
+    def _end_attempt(self, fields: dict[str, Any], **why: str) -> None:
+        self._live_attempt().update(
+            finished_at=clock.now(), outcome=self.state, **why, **fields
+        )
+
+    def _write(
+        self,
+        rows: Any,
+        verb: str,
+        *,
+        at: datetime.datetime | None = None,
+        say: str = "",
+        **changes: Any,
+    ) -> None:
+        with transaction.atomic():
+            if rows.update(**changes) != 1:
+                raise Stale(f"task {self.pk}: too late to {verb}")
+            self.refresh_from_db()
+            reason = self.reason if "reason" in changes else ""
+            self.note(verb, say, at=at, reason=reason)
