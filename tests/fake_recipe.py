@@ -1,4 +1,4 @@
-"""A recipe without torch for tests of what runs recipes; importing it makes it known."""
+"""A recipe without torch for tests of what runs recipes."""
 
 from __future__ import annotations
 
@@ -130,5 +130,9 @@ RECIPE = Recipe(
     fit="tests.fake_recipe:fit",
     predictor="tests.fake_recipe:FakePredictor",
 )
-recipes.BUILT_IN["fake"] = "tests.fake_recipe:RECIPE"
-recipes._paths.cache_clear()
+PATH = "tests.fake_recipe:RECIPE"
+
+
+def make_known(built_in: dict[str, str] = recipes.BUILT_IN) -> None:
+    built_in["fake"] = PATH
+    recipes._paths.cache_clear()

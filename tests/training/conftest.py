@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-import tests.fake_recipe  # noqa: F401
-from registry import store
+from registry import recipes, store
 from registry.models import Node, Task
+from tests.fake_recipe import PATH
 from training import ending, preparation, supervisor
 from training.launcher import Launcher
 from training.supervisor import Supervisor
@@ -16,9 +16,19 @@ from training.supervisor import Supervisor
 
 @pytest.fixture(scope="session")
 def launcher() -> Launcher:
-    launcher = Launcher(["tests.fake_recipe", "training.job"])
+    launcher = Launcher(["tests.fake_recipe_known", "training.job"])
     launcher.warm_up()
     return launcher
+
+
+@pytest.fixture(autouse=True)
+def fake_known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The fake recipe is known here and nowhere else."""
+    monkeypatch.setitem(recipes.BUILT_IN, "fake", PATH)
+    recipes._paths.cache_clear()
+    yield
+    recipes._paths.cache_clear()
+    recipes.get.cache_clear()
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from training.recipes.tabular.survey import TRUTH, Kind
 from training.recipes.tabular.table import is_missing, read_number
 
 FARTHEST = 1e4  # standard deviations; what is farther away is put there
+Floats = float | NDArray[np.float64]
 Value = str | float | bool | None
 
 RARE = 0  # the code of a category that is rare or was never seen
@@ -54,9 +55,7 @@ class Column:
 
     def standardise(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
         """Values in standard deviations from the mean, NaN where missing."""
-        with np.errstate(over="ignore"):
-            scaled = (values - self.center) / self.scale
-        return np.clip(scaled, -FARTHEST, FARTHEST).astype(np.float32)
+        return standardise(values, self.center, self.scale)
 
     def schema(self) -> dict[str, Any]:
         """The JSON Schema of a value of this column."""
@@ -78,6 +77,16 @@ class Column:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Column:
         return cls(**{**values, "categories": tuple(values["categories"])})
+
+
+def standardise(
+    values: NDArray[np.float64], center: Floats, scale: Floats
+) -> NDArray[np.float32]:
+    """Values less their center, in units of their scale, at most `FARTHEST` away."""
+    with np.errstate(over="ignore"):
+        scaled = (values - center) / scale
+    found: NDArray[np.float32] = scaled.clip(-FARTHEST, FARTHEST).astype(np.float32)
+    return found
 
 
 def number_column(

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from registry.errors import BadItem, Problem
 from training.bundle import Bundle, load_bundle
-from training.recipes.tabular.columns import RARE, Column, item_number, item_text
+from training.recipes.tabular.columns import (
+    RARE,
+    Column,
+    item_number,
+    item_text,
+    standardise,
+)
 from training.recipes.tabular.network import Network, Shape
 
 CHUNK = 256  # items per forward pass
@@ -41,6 +47,9 @@ class Predictor:
         self.device = device
         self.columns = [Column.from_dict(one) for one in config["columns"]]
         self.ignored = frozenset(config["ignored"])
+        numbers = [one for one in self.columns if one.is_number]
+        self.center = np.array([one.center for one in numbers])
+        self.scale = np.array([one.scale for one in numbers])
         self.names = {one.name for one in self.columns}
         self.labels: list[str | int | float] = config["labels"]
         self.codes = [
@@ -78,8 +87,7 @@ class Predictor:
         for column, places in zip(self.columns, self.codes, strict=True):
             value = item.get(column.name)
             if column.is_number:
-                number = np.array([item_number(column, value)])
-                numbers.append(column.standardise(number)[0])
+                numbers.append(item_number(column, value))
                 continue
             text = item_text(column, value)
             code = column.gap_code if text is None else places.get(text, RARE)
@@ -87,7 +95,9 @@ class Predictor:
                 other.append(column.name)
             codes.append(code)
         return Encoded(
-            np.array(numbers, np.float32), np.array(codes, np.int64), tuple(other)
+            standardise(np.array(numbers, np.float64), self.center, self.scale),
+            np.array(codes, np.int64),
+            tuple(other),
         )
 
     @torch.inference_mode()
