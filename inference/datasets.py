@@ -15,6 +15,7 @@ from registry.errors import BadData, Problem
 from registry.models import Upload
 
 NUMBERS = {"number", "integer"}
+LONGEST_CELL = 128 * 1024  # characters
 
 
 def rows(dataset: str, user: Any) -> list[dict[str, Any]]:
@@ -83,6 +84,10 @@ def _csv(file: TextIO) -> Iterator[dict[str, Any]]:
             if len(cells) != len(header):
                 text = f"it has {len(cells)} fields and the header {len(header)}"
                 raise BadData(text, row=number)
+            for name, cell in zip(header, cells, strict=True):
+                if len(cell) > LONGEST_CELL:
+                    text = f"{len(cell):,} characters; at most {LONGEST_CELL:,} are read"
+                    raise BadData(text, row=number, column=name[:100])
             yield dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise BadData(f"it is no CSV: {error}", row=number + 1) from None
