@@ -50,7 +50,7 @@ lint: $(STAMP_DEV) ## Style, types, direction of imports, missing migrations
 	COMPASS_DATA_DIR=$$(mktemp -d) $(RUN) makemigrations --check --dry-run
 
 chaos: $(STAMP_DEV) ## Kill workers, jobs, broker and web under load; nothing is lost
-	$(BIN)/python -m pytest -q tests/chaos
+	$(BIN)/python -m pytest -q -m stack tests/flows tests/chaos
 
 bench: $(STAMP) ## What an idle stack costs
 	$(BIN)/python -m bench.idle

@@ -86,7 +86,9 @@ def _csv(file: TextIO) -> Iterator[dict[str, Any]]:
                 raise BadData(text, row=number)
             for name, cell in zip(header, cells, strict=True):
                 if len(cell) > LONGEST_CELL:
-                    text = f"{len(cell):,} characters; at most {LONGEST_CELL:,} are read"
+                    text = (
+                        f"{len(cell):,} characters; at most {LONGEST_CELL:,} are read"
+                    )
                     raise BadData(text, row=number, column=name[:100])
             yield dict(zip(header, cells, strict=True))
     except csv.Error as error:

@@ -7,12 +7,12 @@ import logging
 from typing import Any
 
 from celery import shared_task
-from celery.worker.state import revoked
 from django.db import InterfaceError, OperationalError
 
 from inference import worker
 from inference.replies import Replied
 from registry import clock
+from registry.deliveries import revocation
 from registry.errors import Problem
 
 log = logging.getLogger(__name__)
@@ -42,12 +42,4 @@ def predict(version: int, items: list[Any], deadline: str) -> dict[str, Any]:
 @shared_task(name="inference.run", bind=True, ignore_result=True)
 def run(self: Any, task: int, attempt: int) -> None:
     """Run the attempt that dispatch assigned to this worker."""
-
-    def is_revoked() -> bool:
-        """Whether a revoke came since the last look; the row says what is wished."""
-        if self.request.id in revoked:
-            revoked.discard(self.request.id)
-            return True
-        return False
-
-    worker.CURRENT.run(task, attempt, is_revoked)
+    worker.CURRENT.run(task, attempt, revocation(self.request.id))

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from celery.worker.state import revoked
 from django.db import connection
 
 from registry import clock
@@ -80,3 +81,15 @@ class Deliveries:
             log.exception("Attempt %s-%s", task, attempt)
         finally:
             connection.close()
+
+
+def revocation(celery_id: str) -> IsRevoked:
+    """Tells whether a revoke came since the last look; the row says what is wished."""
+
+    def is_revoked() -> bool:
+        if celery_id not in revoked:
+            return False
+        revoked.discard(celery_id)
+        return True
+
+    return is_revoked
