@@ -17,10 +17,10 @@ from typing import Any
 import torch
 import torch._dynamo  # the warm launcher has it, too; cold it is 1.5 s of the first step
 
+from registry import recipes
 from registry.errors import Problem
 from training.bundle import load_bundle
 from training.context import Context
-from training.recipes.affinity.fit import fit
 from training.recipes.affinity.recipe import RECIPE
 
 PUBLISHED = {
@@ -98,11 +98,14 @@ def main(arguments: list[str]) -> int:
 def train(mode: str, dataset: Path) -> tuple[dict[str, Any], float, float, Figure]:
     """Metrics, seconds of wall and CPU time, and until the kernel's first figures."""
     with tempfile.TemporaryDirectory() as home:
-        path, watch = Path(home), Watch()
+        path = Path(home)
+        recipes.load(RECIPE.fit)  # its imports are made before a job is forked
+        watch = Watch()
         context = Context(
             path / "checkpoints", path / "output", path / "scratch", report=watch.see
         )
-        fit(RECIPE.validate({"mode": mode, "split": "given"}), dataset, context)
+        params = RECIPE.validate({"mode": mode, "split": "given"})
+        recipes.load(RECIPE.fit)(params, dataset, context)
         wall, cpu = time.perf_counter() - watch.began, time.process_time() - watch.cpu
         return load_bundle(path / "output").metrics, wall, cpu, watch.first
 

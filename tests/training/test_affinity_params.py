@@ -32,7 +32,7 @@ from training.recipes.affinity.recipe import PRESETS, RECIPE
         {"warmup": 1},
         {"clip_norm": 0},
         {"accumulation": 0},
-        {"patience": 3},
+        {"patience": 3, "validation_fraction": 0.0},
         {"patience": 0, "validation_fraction": 0.1},
         {"members": 0},
         {"blend": 1.1},

@@ -45,6 +45,7 @@ from training.recipes.affinity.splits import (
     Kind,
     assign_roles,
     hold_out,
+    nothing_held_out,
 )
 from training.recipes.affinity.table import read_table
 from training.recipes.affinity.towers import Ensemble
@@ -85,7 +86,7 @@ def fit(params: AffinityParams, dataset: Path, context: Context) -> None:
         protein_inputs.of(proteins.rows),
         cells,
         scale,
-        _parts(cells, params, has_valid),
+        _parts(cells, params, has_valid, context),
         as_cells(pairs, roles == VALID) if has_valid else None,
     )
     ensemble = train_ensemble(
@@ -132,17 +133,19 @@ def as_cells(pairs: Pairs, chosen: NDArray[np.bool_]) -> Cells:
 
 
 def _parts(
-    cells: Cells, params: AffinityParams, has_valid: bool
+    cells: Cells, params: AffinityParams, has_valid: bool, context: Context
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """What each member trains on: all, unless it sets a part aside."""
     if has_valid or params.validation_fraction == 0:
-        everything, nothing = np.arange(len(cells.affinity)), np.arange(0)
-        return [(everything, nothing)] * params.members
+        return nothing_held_out(cells, params.members)
     split = params.split
     kind: Kind = "random" if split == "auto" or split == "given" else split
-    return hold_out(
+    parts = hold_out(
         kind, cells, params.validation_fraction, params.members, params.seed
     )
+    if not parts[0][1].size:
+        context.note("Too few pairs to set some aside; the loss judges in their place.")
+    return parts
 
 
 def fingerprint(pairs: Pairs, roles: NDArray[np.int8]) -> str:

@@ -20,7 +20,7 @@ WORK = 1e12  # multiplications that all iterations together may take
 
 @dataclass(frozen=True)
 class Kernel:
-    """`mean` and the coefficients, float64 [ligand references, protein references]."""
+    """`mean` and the coefficients, float32 [ligand references, protein references]."""
 
     mean: float
     coefficients: Tensor
@@ -33,8 +33,8 @@ class Kernel:
         protein: NDArray[np.int64],
     ) -> NDArray[np.float64]:
         """Values for pairs of rows; rows are similarities to the references."""
-        left = ligand_rows.double() @ self.coefficients
-        right = root(protein_rows.double())
+        left = ligand_rows.float() @ self.coefficients
+        right = root(protein_rows.float())
         values = [
             (left[i] * right[j]).sum(1)
             for i, j in zip(
@@ -43,7 +43,7 @@ class Kernel:
                 strict=True,
             )
         ]
-        return self.mean + torch.cat(values).numpy()
+        return self.mean + torch.cat(values).double().numpy()
 
 
 def root(rows: Tensor) -> Tensor:
@@ -65,17 +65,17 @@ def fit_kernel(
     Trans. Neural Netw. Learn. Syst. 29 (2018) 3374). Raises Stopped.
     """
     mean = float(np.average(cells.affinity, weights=cells.weight))
-    left, right = ligand_square.double(), root(protein_square.double())
+    left, right = ligand_square.float(), root(protein_square.float())
     shape = (len(left), len(right))
     place = torch.from_numpy(cells.ligand), torch.from_numpy(cells.protein)
-    mask = torch.zeros(shape, dtype=torch.float64)
+    mask = torch.zeros(shape, dtype=torch.float32)
     mask[place] = 1.0
     # A mean of n measurements has an n-th of the variance, and so of the ridge.
-    diagonal = torch.zeros(shape, dtype=torch.float64)
-    diagonal[place] = ridge / torch.from_numpy(cells.weight)
-    residual = torch.zeros(shape, dtype=torch.float64)
-    residual[place] = torch.from_numpy(cells.affinity - mean)
-    solution, direction = torch.zeros(shape, dtype=torch.float64), residual.clone()
+    diagonal = torch.zeros(shape, dtype=torch.float32)
+    diagonal[place] = ridge / torch.from_numpy(cells.weight).float()
+    residual = torch.zeros(shape, dtype=torch.float32)
+    residual[place] = torch.from_numpy(cells.affinity - mean).float()
+    solution, direction = torch.zeros(shape, dtype=torch.float32), residual.clone()
     norm = goal = float((residual**2).sum())
     work = shape[0] * shape[1] * (shape[0] + shape[1])
     for _ in range(max(LEAST, min(MOST, int(WORK / work)))):

@@ -15,7 +15,8 @@ from training.context import Context
 from training.randomness import seed_everything
 from training.recipes.affinity.pairs import Cells
 from training.recipes.affinity.recipe import AffinityParams
-from training.recipes.affinity.scale import Scale
+from training.recipes.affinity.scale import Scale, Vector
+from training.recipes.affinity.splits import TEAM
 from training.recipes.affinity.towers import Ensemble, Shape, clip_members
 from training.trainer import Trainer, TrainerConfig
 
@@ -38,6 +39,11 @@ class Lesson:
     scale: Scale
     parts: list[tuple[Places, Places]]
     judged: Cells | None
+
+    @property
+    def has_held_out(self) -> bool:
+        """Whether the members have set pairs aside."""
+        return bool(self.parts[0][1].size)
 
 
 def batch_size(params: AffinityParams, pairs: int) -> int:
@@ -68,7 +74,7 @@ def train_ensemble(
         params.dropout,
     )
     course = Course(lesson, params, context.device)
-    has_judge = lesson.judged is not None or params.validation_fraction > 0
+    has_judge = lesson.judged is not None or lesson.has_held_out
     config = TrainerConfig(
         epochs=params.epochs,
         batch_size=batch_size(params, len(lesson.cells.affinity)),
@@ -153,16 +159,14 @@ class Course:
             members = predict(module, self.ligand_inputs, self.protein_inputs, judged)
             values = self.scale.above_floor(self.scale.affinity(members).mean(0))
             return {"val_mse": _mse(values, judged)}
-        errors = []
-        for member, cells, values in self.judge_members(module):
-            assert member < self.members
-            errors.append(_mse(self.scale.above_floor(values), cells))
+        errors = [
+            _mse(self.scale.above_floor(values.mean(0)), cells)
+            for cells, values in self.judge_teams(module)
+        ]
         return {"val_mse": float(np.mean(errors))}
 
-    def judge_members(
-        self, module: Ensemble
-    ) -> list[tuple[int, Cells, NDArray[np.float64]]]:
-        """For each member the pairs it has not trained on, and its values for them."""
+    def judge_teams(self, module: Ensemble) -> list[tuple[Cells, Vector]]:
+        """For each team the pairs it has not trained on, and values [members of it, pairs]."""
         parts = [self.lesson.cells.take(judged) for _, judged in self.lesson.parts]
         longest = max(len(one.affinity) for one in parts)
         i = torch.stack([_fill(one.ligand, longest) for one in parts])
@@ -172,7 +176,10 @@ class Course:
             self.ligand_inputs, self.protein_inputs, i.to(device), j.to(device)
         )
         values = self.scale.affinity(standard)
-        return [(n, one, values[n, : len(one.affinity)]) for n, one in enumerate(parts)]
+        return [
+            (parts[n], values[n : n + TEAM, : len(parts[n].affinity)])
+            for n in range(0, self.members, TEAM)
+        ]
 
 
 def as_mean(total: Tensor, members: int) -> Tensor:

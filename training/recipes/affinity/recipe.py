@@ -84,7 +84,7 @@ class AffinityParams(Params):
         0.2, ge=0.01, le=0.9, description="size of the test unless it is given"
     )
     validation_fraction: float = Field(
-        0.0,
+        0.05,
         ge=0,
         le=0.5,
         description="share that each member sets aside to be judged on",
@@ -101,16 +101,15 @@ PRESETS: dict[str, dict[str, Any]] = {
     "smoke_test": {
         "epochs": 5,
         "members": 2,
-        "blend": 0.3,
         "hidden": 64,
         "width": 32,
         "head": 32,
         "protein_similarity": "kmers",
     },
-    "prototyping": {"epochs": 24, "members": 4},
+    "prototyping": {"epochs": 30, "members": 6},
     "validation": {
         "epochs": 30,
-        "members": 5,
+        "members": 6,
         "hidden": 256,
         "width": 128,
         "head": 128,

@@ -14,6 +14,8 @@ from training.recipes.affinity.recipe import AffinityParams
 
 TRAIN, VALID, TEST, LEFT_OUT = range(4)
 VALID_NAMES = ("valid", "validation", "val", "dev")
+FEWEST_JUDGED = 5  # pairs
+TEAM = 2  # members that set aside the same pairs
 FEWEST_TRAINING, FEWEST_TEST = 8, 2  # rows
 Roles = NDArray[np.int8]
 Kind = Literal["random", "cold_ligand", "cold_protein", "cold_both"]
@@ -78,15 +80,29 @@ def draw(
 def hold_out(
     kind: Kind, cells: Cells, fraction: float, members: int, seed: int
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """For each member the places it trains on, and those it is judged on."""
+    """For each member the places it trains on, and those it is judged on.
+
+    The members of a team set aside the same pairs, so that their mean can be judged, too. Where
+    too few would be left on either side, nothing is set aside.
+    """
     parts = []
     for member in range(members):
-        rng = np.random.default_rng([seed, 2, member])
+        rng = np.random.default_rng([seed, 2, member // TEAM])
         roles = draw(kind, cells.ligand, cells.protein, fraction, rng)
         parts.append((np.flatnonzero(roles == TRAIN), np.flatnonzero(roles == TEST)))
-    if any(len(train) < FEWEST_TRAINING or not len(judged) for train, judged in parts):
-        raise BadData("too few rows for this validation_fraction")
+    if any(
+        len(train) < FEWEST_TRAINING or len(judged) < FEWEST_JUDGED
+        for train, judged in parts
+    ):
+        return nothing_held_out(cells, members)
     return parts
+
+
+def nothing_held_out(
+    cells: Cells, members: int
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """All members train on all pairs."""
+    return [(np.arange(len(cells.affinity)), np.arange(0))] * members
 
 
 def _draw(
