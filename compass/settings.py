@@ -154,7 +154,7 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat" / "schedule")
 CELERY_BEAT_SCHEDULE = {
     name: {"task": f"registry.{name}", "schedule": every, "options": {"expires": every}}
     for name, every in (
-        ("dispatch", 5.0),
+        ("dispatch", 15.0),  # a safety net; rescue dispatches as well
         ("rescue", 5.0),
         ("expire", 15.0),
         ("clean", 3600.0),

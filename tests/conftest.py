@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from rest_framework.test import APIClient
 from registry import broker, clock
 from registry.models import ApiKey, Node, Task
 from registry.resources import GIB
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: idle threads spin
 
 
 class Clock:

@@ -10,7 +10,7 @@ import importlib
 
 import torch  # noqa: F401
 
-MODULES = ("torch._dynamo", "training.trainer", "training.checkpoints", "rdkit.Chem")
+MODULES = ("torch._dynamo", "training.trainer", "training.recipes.affinity.fit")
 
 for name in MODULES:
     with contextlib.suppress(ImportError):
