@@ -76,7 +76,7 @@ class Deliveries:
 
     def _take_alone(self, node: Node, task: int, attempt: int) -> None:
         try:
-            self.take(node, task, attempt, lambda: False)
+            self.take(node, task, attempt, revocation(f"{task}-{attempt}"))
         except Exception:
             log.exception("Attempt %s-%s", task, attempt)
         finally:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,20 +41,23 @@ class Checkpoints:
         torch.save(content, buffer)
         payload = buffer.getvalue()
         self.directory.mkdir(parents=True, exist_ok=True)
-        aside = self.directory / (LAST + ".part")
+        # A name of its own: a job that was fenced off may still be writing here.
+        aside = self.directory / f"{LAST}.{os.getpid()}-{secrets.token_hex(4)}.part"
         with aside.open("wb") as file:
             file.write(hashlib.sha256(payload).hexdigest().encode() + b"\n")
             file.write(payload)
             file.flush()
             os.fsync(file.fileno())
         last = self.directory / LAST
-        if last.exists():
+        with contextlib.suppress(FileNotFoundError):
             last.replace(self.directory / PREVIOUS)
         aside.replace(last)
         fsync_directory(self.directory)
 
     def load(self, device: str = "cpu") -> dict[str, Any] | None:
         """The newest whole state of this training, or None if there is none."""
+        for part in self.directory.glob("*.part"):
+            part.unlink(missing_ok=True)
         for name in (LAST, PREVIOUS):
             path = self.directory / name
             if not path.exists():

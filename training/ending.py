@@ -47,9 +47,9 @@ def write(supervisor: Supervisor, job: Job) -> None:
     shutil.rmtree(Path(spec["scratch"]).parent, ignore_errors=True)
 
 
-def fail_before_launch(task: Task, error: Exception) -> None:
-    """Say why no job could be launched."""
-    log.exception("Task %s could not be launched", task.pk, exc_info=error)
+def give_up(task: Task, error: Exception) -> None:
+    """Say what kept the supervisor from launching or watching the job."""
+    log.exception("Task %s could not be supervised", task.pk, exc_info=error)
     reason, message = explain(error)
     if isinstance(error, Problem) and error.code == "unknown_dataset":
         reason = "bad_data"

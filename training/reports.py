@@ -35,10 +35,10 @@ class Reports:
         elif kind == "metric":
             self._take_metric(frame)
         elif kind == "note":
-            self._notes.append(str(frame.get("text", ""))[:LONGEST_NOTE])
+            self._notes.append(_text(frame.get("text", ""), LONGEST_NOTE))
             self.is_new = True
         elif kind in ENDS:
-            self.end = dict(frame)
+            self.end = {name: _text(value) for name, value in frame.items()}
 
     def write(self, task: Task) -> None:
         """Beat with all that is new, in one transaction behind the attempt's fence."""
@@ -78,10 +78,9 @@ class Reports:
         if isinstance(now, int | float) and now < before:
             return  # a resumed attempt has not yet caught up with what was shown
         self._progress |= {
-            name: value
-            if not isinstance(value, float) or math.isfinite(value)
-            else None
+            _text(name, 60): _finite(value)
             for name, value in values.items()
+            if value is None or isinstance(value, str | int | float)
         }
         self.is_new = True
 
@@ -93,7 +92,22 @@ class Reports:
             if not isinstance(value, int | float):
                 continue
             finite = math.isfinite(value)
-            self._latest[str(name)] = float(value) if finite else None
+            self._latest[_text(name, 60)] = float(value) if finite else None
             if finite:
-                self._points[str(name)[:60], step] = float(value)
+                self._points[_text(name, 60), step] = float(value)
         self.is_new = True
+
+
+def _finite(value: str | float | None) -> str | float | None:
+    """The value as JSON in a database can hold it."""
+    if isinstance(value, str):
+        return _text(value, 200)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _text(value: object, longest: int = 10_000) -> str:
+    """Text without NUL and half characters, which no database keeps."""
+    whole = str(value).replace("\x00", "").encode("utf-8", "replace").decode()
+    return whole[:longest]

@@ -63,17 +63,22 @@ class Supervisor:
             self.spec = preparation.prepare(self.task, self._gpus)
             job = self._launcher.launch(self.spec)
         except Exception as error:
-            ending.fail_before_launch(self.task, error)
+            ending.give_up(self.task, error)
             return
+        fault: Exception | None = None
         try:
-            self.reports = Reports(self.task)
             self._watch(job)
-        finally:
-            self._leave_nothing(job)
-        ending.write(self, job)
+        except Exception as error:
+            fault = error
+        self._leave_nothing(job)
+        if fault is None:
+            ending.write(self, job)
+        elif self.wish != "abandon":
+            ending.give_up(self.task, fault)
         job.close()
 
     def _watch(self, job: Job) -> None:
+        self.reports = Reports(self.task)
         self._tell(lambda: self._launched(job))
         while not job.is_over:
             for frame in job.frames(TICK):

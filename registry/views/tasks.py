@@ -112,9 +112,7 @@ class TaskViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Task]):
         asked = RetryRequest(data=request.data)
         asked.is_valid(raise_exception=True)
         over = asked.validated_data["from"] == "start"
-        if over:
-            self._forget_points()
-        return self._again("retried", lambda task: task.retry(start_over=over))
+        return self._again("retried", _start_over if over else Task.retry)
 
     @extend_schema(responses=AttemptSerializer(many=True), filters=False)
     @action(detail=True, pagination_class=None)
@@ -186,11 +184,6 @@ class TaskViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Task]):
         broker.revoke(task)
         transaction.on_commit(dispatch, robust=True)
         return self._shown(task)
-
-    def _forget_points(self) -> None:
-        task = self.get_object()
-        if task.state in FINAL:
-            task.points.all().delete()
 
     def _again(self, done: str, verb: Any) -> Response:
         task = self._moved(done, verb)
@@ -265,6 +258,12 @@ class Errors(GenericAPIView[Any]):
                 ]
             }
         )
+
+
+def _start_over(task: Task) -> None:
+    with transaction.atomic():
+        task.retry(start_over=True)
+        task.points.all().delete()
 
 
 def _wrong(task: Task, done: str) -> Problem:

@@ -80,6 +80,23 @@ def test_a_failed_task_is_retried_from_its_checkpoint_or_from_the_start(
     assert bad.status_code == 422
 
 
+def test_the_curve_goes_only_with_a_retry_that_begins_anew(
+    api: APIClient, submit: Submit, node: Node
+) -> None:
+    task = run(submit(), node)
+    task.points.create(name="loss", step=1, value=0.5, attempt=1, at=task.created_at)
+    task.complete({})
+    home = f"/api/v1/tasks/{task.pk}/retry"
+    assert api.post(home, {"from": "start"}, format="json").status_code == 409
+    assert task.points.count() == 1, "a refused retry takes nothing"
+    failed = run(submit(), node)
+    failed.points.create(name="loss", step=1, value=0.5, attempt=1, at=task.created_at)
+    failed.fail("error", "so it is")
+    home = f"/api/v1/tasks/{failed.pk}/retry"
+    assert api.post(home, {"from": "start"}, format="json").status_code == 202
+    assert failed.points.count() == 0
+
+
 def test_a_live_task_is_not_deleted_and_a_final_one_goes_with_its_files(
     api: APIClient, submit: Submit
 ) -> None:

@@ -59,6 +59,17 @@ def test_nan_and_infinity_are_null_as_the_latest_and_no_point(running: Task) -> 
     assert running.points.get().name == "c"
 
 
+def test_progress_that_no_database_can_hold_is_left_out(running: Task) -> None:
+    reports = Reports(running)
+    odd = {"nested": [float("nan")], "text": "a\x00b", "stage": "x" * 1000}
+    reports.take({"event": "progress", "fraction": 0.1, **odd})
+    reports.write(running)
+    running.refresh_from_db()
+    assert running.progress["text"] == "ab"
+    assert len(running.progress["stage"]) == 200
+    assert "nested" not in running.progress
+
+
 @pytest.mark.parametrize(
     "frame",
     [
@@ -77,6 +88,19 @@ def test_a_malformed_report_hurts_nobody(running: Task, frame: dict[str, Any]) -
     reports.take({"event": "metric", "step": 1, "values": {"loss": 1.0}})
     reports.write(running)
     assert running.points.get().value == 1.0
+
+
+def test_text_that_no_database_keeps_is_made_fit(running: Task) -> None:
+    reports = Reports(running)
+    reports.take({"event": "note", "text": "a\x00b\ud800"})
+    reports.take({"event": "metric", "step": 1, "values": {"l\x00oss": 1.0}})
+    reports.take({"event": "failed", "reason": "error", "message": "a\x00b\udfff"})
+    reports.write(running)
+    assert running.events.get(verb="note").message == "ab?"
+    assert running.points.get().name == "loss"
+    assert reports.end is not None
+    running.fail(reports.end["reason"], reports.end["message"])
+    assert running.message == "ab?"
 
 
 def test_what_is_not_written_is_kept_for_the_next_time(

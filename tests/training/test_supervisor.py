@@ -15,6 +15,7 @@ from registry.states import State
 from tests.training.conftest import log_of
 from training import ending
 from training.processes import group_members, start_ticks
+from training.reports import Reports
 
 pytestmark = pytest.mark.django_db
 
@@ -295,6 +296,22 @@ def test_without_a_beat_for_its_lease_the_supervisor_ends_the_job_and_says_nothi
     assert supervisor.wish == "abandon"
     row = fresh(task)
     assert row.state == State.RUNNING
+    assert group_members(pid_of(row)) == []
+
+
+def test_a_fault_of_the_supervisor_itself_ends_the_job_and_the_task(
+    train: Train, supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = train(steps=10_000, pause=0.01)
+
+    def break_off(self: Reports, frame: Any) -> None:
+        raise ValueError("what nobody foresaw")
+
+    monkeypatch.setattr(Reports, "take", break_off)
+    supervise(task)
+    row = fresh(task)
+    assert (row.state, row.reason) == (State.FAILED, "error")
+    assert "what nobody foresaw" in row.message
     assert group_members(pid_of(row)) == []
 
 
