@@ -86,7 +86,11 @@ class Reports:
 
     def _take_metric(self, frame: Mapping[str, Any]) -> None:
         values, step = frame.get("values"), frame.get("step")
-        if not isinstance(values, dict) or not isinstance(step, int):
+        if (
+            not isinstance(values, dict)
+            or type(step) is not int
+            or not 0 <= step < 2**62
+        ):
             return
         for name, value in values.items():
             if not isinstance(value, int | float):

@@ -1,0 +1,82 @@
+"""A worker's place among the nodes."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+
+from registry import membership
+from registry.membership import Membership
+from registry.models import Node, Task
+from registry.resources import GIB
+from registry.states import State
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beats follow each other without a wait, in the test's own thread."""
+    monkeypatch.setattr(membership, "BEAT_EVERY", datetime.timedelta(0))
+    monkeypatch.setattr(membership, "close_old_connections", lambda: None)
+
+
+def join(**options: Any) -> Membership:
+    return Membership("cpu@one", cpus=2, memory=GIB, **options)
+
+
+def test_it_beats_until_it_leaves_and_then_is_stopped(time: Any) -> None:
+    beats: list[datetime.datetime] = []
+
+    def on_beat(node: Node) -> None:
+        beats.append(Node.objects.get().beat_at)
+        time.forward(seconds=5)
+        if len(beats) == 3:
+            member.leave()
+
+    member = join(on_beat=on_beat)
+    member.run()
+    assert beats == sorted(set(beats))
+    assert Node.objects.get().condition(time()) == "stopped"
+
+
+def test_a_beat_that_fails_is_tried_again(
+    time: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beat, failures = Node.beat, iter(range(3))
+
+    def sometimes(self: Node) -> bool:
+        if next(failures, None) is not None:
+            raise OperationalError("gone")
+        return beat(self)
+
+    monkeypatch.setattr(Node, "beat", sometimes)
+    seen: list[Node] = []
+    member = join(on_beat=lambda node: (seen.append(node), member.leave()))
+    member.run()
+    assert len(seen) == 1
+
+
+def test_when_another_life_took_the_name_it_ends_and_says_so(time: Any) -> None:
+    lost: list[bool] = []
+    member = join(on_lost=lambda: lost.append(True))
+    join()
+    member.run()
+    assert lost == [True]
+    member.leave()
+    assert Node.objects.get().stopped_at is None, "the new life goes on"
+
+
+def test_joining_places_what_waited_for_a_node(
+    time: Any, submit: Callable[..., Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = submit()
+    member = join()
+    monkeypatch.setattr(member, "start", lambda: None)
+    member.join_in()
+    task.refresh_from_db()
+    assert task.state == State.ASSIGNED
