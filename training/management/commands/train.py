@@ -97,7 +97,8 @@ class Command(Base):
         elif task.state == State.COMPLETED:
             self.stdout.write(f"Model {task.result['model']}:{task.result['version']}")
             for name, value in sorted(task.result["metrics"].items()):
-                self.stdout.write(f"  {name}: {value}")
+                if isinstance(value, float):
+                    self.stdout.write(f"  {name}: {value:.4g}")
         else:
             self.stdout.write(f"Task {task.pk} is {task.state}. {task.message}")
         if task.state in (State.FAILED, State.CANCELLED):
