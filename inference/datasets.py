@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from inference.serializers import MOST_IN_BATCH
-from registry import store
+from registry import sniff, uploads
+from registry.dialect import Table, open_table, read_number
 from registry.errors import BadData, Problem
 from registry.models import Upload
 
 NUMBERS = {"number", "integer"}
-LONGEST_CELL = 128 * 1024  # characters
 
 
-def rows(dataset: str, user: Any) -> list[dict[str, Any]]:
-    """The items of a sealed upload of that user's, texts as they stand in a CSV.
+class Items(list[dict[str, Any]]):
+    """Items as they stand in a file; `decimal_comma` says how its texts write numbers."""
+
+    decimal_comma = False
+
+
+def rows(dataset: str, user: Any) -> Items:
+    """The items of a sealed upload of that user's.
 
     Raises Problem `unknown_dataset`, `dataset_not_ready`, `bad_data`, `too_many_items`.
     """
@@ -32,38 +37,41 @@ def rows(dataset: str, user: Any) -> list[dict[str, Any]]:
     if upload.state != Upload.State.SEALED:
         text = f"The upload is {upload.state}; wait until it is sealed."
         raise Problem("dataset_not_ready", text, retry_after=1)
-    reader = READERS.get(Path(upload.filename).suffix.lower())
-    if reader is None:
-        raise BadData(f"{upload.filename} is neither .csv nor .jsonl")
-    items: list[dict[str, Any]] = []
     try:
-        path = store.object_path(upload.sha256)
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for item in reader(file):
-                items.append(item)
-                if len(items) > MOST_IN_BATCH:
-                    text = f"it has more than {MOST_IN_BATCH:,} rows"
-                    raise Problem(
-                        "too_many_items", f"{text}.", errors={"dataset": [text]}
-                    )
-    except UnicodeDecodeError:
-        raise BadData("it is not UTF-8") from None
+        path = uploads.dataset_path(upload)
+        return read_items(path, upload.filename, most=MOST_IN_BATCH)
     except FileNotFoundError:
         raise Problem("unknown_dataset", "The upload's file is gone.") from None
+
+
+def read_items(path: Path, filename: str, *, most: int | None = None) -> Items:
+    """The items of a CSV file (perhaps gzipped) or JSON lines, as its name says.
+
+    Raises BadData, OSError, and Problem `too_many_items` for more than `most`.
+    """
+    items = Items()
+    layout = _layout(filename)
+    if layout == "csv":
+        table = open_table(path)
+        items.decimal_comma = table.decimal_comma
+    found = _csv(table) if layout == "csv" else _jsonl(path)
+    for item in found:
+        items.append(item)
+        if most is not None and len(items) > most:
+            text = f"it has more than {most:,} rows"
+            raise Problem("too_many_items", f"{text}.", errors={"dataset": [text]})
     if not items:
         raise BadData("it has no rows")
     return items
 
 
-def typed(
-    items: list[dict[str, Any]], schema: Mapping[str, Any]
-) -> list[dict[str, Any]]:
+def typed(items: Items, schema: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The items with texts as numbers where the schema has numbers; empty texts left out."""
     properties = schema.get("properties") or {}
     numbers = {name for name, one in properties.items() if _types(one) & NUMBERS}
     return [
         {
-            name: _number(value) if name in numbers else value
+            name: _number(value, items.decimal_comma) if name in numbers else value
             for name, value in item.items()
             if value != ""
         }
@@ -71,54 +79,51 @@ def typed(
     ]
 
 
-def _csv(file: TextIO) -> Iterator[dict[str, Any]]:
-    lines = csv.reader(file, strict=True)
-    number = 0
+def _layout(filename: str) -> str:
     try:
-        header = next(lines, [])
-        if len(set(header)) != len(header):
-            raise BadData("the header has a name twice")
-        for number, cells in enumerate(lines, start=1):
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                text = f"it has {len(cells)} fields and the header {len(header)}"
-                raise BadData(text, row=number)
-            for name, cell in zip(header, cells, strict=True):
-                if len(cell) > LONGEST_CELL:
-                    text = (
-                        f"{len(cell):,} characters; at most {LONGEST_CELL:,} are read"
-                    )
-                    raise BadData(text, row=number, column=name[:100])
-            yield dict(zip(header, cells, strict=True))
-    except csv.Error as error:
-        raise BadData(f"it is no CSV: {error}", row=number + 1) from None
+        kind = sniff.type_of(filename)
+    except Problem:
+        label = "of an unknown type"
+    else:
+        if kind.layout in ("csv", "jsonl"):
+            return kind.layout
+        label = kind.label
+    text = "items are read from .csv, .csv.gz and .jsonl only"
+    raise BadData(f"{filename} is {label}; {text}")
 
 
-def _jsonl(file: TextIO) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(file, start=1):
-        if not line.strip():
-            continue
+def _csv(table: Table) -> Iterator[dict[str, Any]]:
+    if len(set(table.columns)) != len(table.columns):
+        raise BadData("the header has a name twice")
+    for cells in table.rows():
+        yield dict(zip(table.columns, cells, strict=True))
+
+
+def _jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         try:
-            item = json.loads(line, parse_constant=_refuse)
-        except (ValueError, RecursionError) as error:
-            raise BadData(f"it is no JSON: {error}", row=number) from None
-        if not isinstance(item, dict):
-            raise BadData("it is no JSON object", row=number)
-        yield item
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield _object(line, number)
+        except UnicodeDecodeError:
+            raise BadData("it is not UTF-8") from None
 
 
-READERS = {".csv": _csv, ".jsonl": _jsonl}
-
-
-def _number(value: Any) -> Any:
+def _object(line: str, row: int) -> dict[str, Any]:
     try:
-        number = float(value) if isinstance(value, str) else value
-    except ValueError:
+        item = json.loads(line, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise BadData(f"it is no JSON: {error}", row=row) from None
+    if not isinstance(item, dict):
+        raise BadData("it is no JSON object", row=row)
+    return item
+
+
+def _number(value: Any, decimal_comma: bool) -> Any:
+    if not isinstance(value, str):
         return value
-    if isinstance(number, float) and not math.isfinite(number):
-        return value
-    return number
+    number = read_number(value, decimal_comma=decimal_comma)
+    return value if number is None or not math.isfinite(number) else number
 
 
 def _types(schema: Any) -> set[str]:

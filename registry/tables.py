@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
+from registry.dialect import MAX_CELL, find_delimiter, reason, split
 from registry.errors import BadData
-from registry.lines import MAX_COLUMNS, MAX_ROW, PREVIEW, Findings, Lines, shown
+from registry.lines import MAX_COLUMNS, PREVIEW, Findings, Lines, shown
 
-DELIMITERS = ",;\t|"
-MAX_CELL = 128 * 1024  # characters
 MAX_NAME = 1000  # characters of a column's name
-
-csv.field_size_limit(MAX_ROW)  # the row is held to MAX_ROW before, the cell after
 
 
 def inspect_csv(lines: Lines) -> Findings:
     """Check the header and every row. Raises BadData."""
-    delimiter = _delimiter(lines.peek())
-    rows = _rows(csv.reader(lines, delimiter=delimiter, strict=True), lines)
     lines.row = -1  # the header is row 0
+    delimiter = find_delimiter(lines)
+    lines.size, lines.fault = 0, False  # they come again
+    rows = _rows(lines, delimiter)
     header = next(rows, None)
     if header is None:
         raise BadData("the file is empty")
@@ -46,16 +44,11 @@ def inspect_csv(lines: Lines) -> Findings:
     return found
 
 
-def _rows(reader: Iterable[list[str]], lines: Lines) -> Iterator[list[str]]:
-    """The rows that are not blank lines."""
+def _rows(lines: Lines, delimiter: str) -> Iterator[list[str]]:
     try:
-        for cells in reader:
-            if len(cells) > 1 or (cells and cells[0].strip()):
-                yield cells
+        yield from split(lines, delimiter)
     except csv.Error as error:
-        text = "a quote is not closed" if "end of data" in str(error) else str(error)
-        row = max(lines.row + 1, 0)
-        raise BadData(f"the line cannot be read: {text}", row=row) from None
+        raise BadData(reason(error), row=max(lines.row + 1, 0)) from None
 
 
 def _header(cells: list[str], lines: Lines) -> list[str]:
@@ -74,18 +67,6 @@ def _header(cells: list[str], lines: Lines) -> list[str]:
             raise BadData(f"the header names the column {name[:100]!r} twice")
         seen.add(name)
     return names
-
-
-def _delimiter(line: str) -> str:
-    """The one that gives the header the most columns; the comma if none does."""
-
-    def width(one: str) -> int:
-        try:
-            return len(next(csv.reader([line], delimiter=one), []))
-        except csv.Error:
-            return 0
-
-    return max(DELIMITERS, key=width)
 
 
 def _fault(cells: list[str], columns: list[str], row: int) -> BadData:

@@ -10,6 +10,7 @@ from registry import store, uploads
 from registry.errors import Problem
 from registry.models import Task, Upload
 from training import data
+from training.submission import refuse_other_types
 
 LOG = "log.txt"
 
@@ -17,7 +18,7 @@ LOG = "log.txt"
 def prepare(task: Task, gpus: list[int]) -> dict[str, Any]:
     """Make the attempt's directories and the plain data that the job is launched with.
 
-    Raises Problem if the data set is gone.
+    Raises Problem if the data set is gone, or is no CSV file.
     """
     home = store.task_path(task.pk)
     attempt = home / f"attempt-{task.attempt}"
@@ -51,10 +52,14 @@ def prepare(task: Task, gpus: list[int]) -> dict[str, Any]:
 
 
 def dataset_path(dataset: str) -> Path:
-    """The file of a built-in data set or a sealed upload. Raises Problem `unknown_dataset`."""
+    """The file of a built-in data set or a sealed upload.
+
+    Raises Problem `unknown_dataset`, or `bad_data` for an upload that is no CSV file.
+    """
     if dataset in data.BUILT_IN:
         return data.BUILT_IN[dataset].path
     upload = Upload.objects.filter(pk=dataset, state=Upload.State.SEALED).first()
     if upload is None:
         raise Problem("unknown_dataset", f"The data set {dataset} is gone.")
+    refuse_other_types(upload)
     return uploads.dataset_path(upload)

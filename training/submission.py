@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from registry import clock, recipes, store, uploads
+from registry import clock, recipes, sniff, store, uploads
 from registry.errors import Problem
-from registry.models import Node, Task
+from registry.models import Node, Task, Upload
 from registry.recipes import Recipe
 from registry.resources import GIB, Resources
 from training import data
@@ -49,7 +49,10 @@ def submit(user: Any, asked: Mapping[str, Any]) -> Task:
 
 
 def describe(user: Any, dataset: str) -> dict[str, Any]:
-    """Name, sha256 and columns of a built-in data set or a sealed upload of the user's."""
+    """Name, sha256 and columns of a built-in data set or a sealed upload of the user's.
+
+    Raises Problem `unknown_dataset`, `dataset_not_ready` or `bad_data`.
+    """
     if dataset in data.BUILT_IN:
         known = data.BUILT_IN[dataset]
         return {
@@ -58,7 +61,25 @@ def describe(user: Any, dataset: str) -> dict[str, Any]:
             "columns": list(known.columns),
         }
     upload = uploads.find_dataset(user, dataset)
+    refuse_other_types(upload)
     return {"name": upload.name, "sha256": upload.sha256, "columns": upload.columns}
+
+
+def refuse_other_types(upload: Upload) -> None:
+    """Raise Problem `bad_data` for an upload that is no CSV file, as recipes read no other."""
+    try:
+        kind = sniff.type_of(upload.filename)
+    except Problem:
+        label = "of an unknown type"
+    else:
+        if kind.layout == "csv":
+            return
+        label = kind.label
+    text = (
+        f"The data set {upload.pk} ({upload.filename}) is {label}; "
+        "trainings read CSV files (.csv or .csv.gz) only."
+    )
+    raise Problem("bad_data", text, errors={"dataset": [text]})
 
 
 def choose_lane(asked: str) -> str:

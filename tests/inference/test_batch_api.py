@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 from collections.abc import Callable
@@ -9,10 +10,11 @@ import pytest
 from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
-from inference import batches, views
+from inference import batches, datasets, views
 from inference.batch import BatchRun
 from inference.cache import ModelCache
 from registry import clock, store
+from registry.errors import BadData
 from registry.models import ModelVersion, Node, Task, Upload
 from registry.scheduler import dispatch
 from tests.conftest import client_of
@@ -260,9 +262,53 @@ def test_a_csv_is_predicted_row_by_row(
 
 
 @pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("d.csv", b"\n id ; x \r\n  \r\na;1,5\r\n\r\nb; 2\r\n\t\r\n"),
+        ("d.csv", b"\xef\xbb\xbfid\tx\na\t1.5\n \nb\t2\n"),
+        ("d.csv", b"id|x\na|1.5\nb|2\n"),
+        ("d.csv.gz", gzip.compress(b"x,id\n1.5,a\n2,b\n\n")),
+        ("d.csv.gz", gzip.compress(b"x;id\n1,5;a\n2;b\n")),
+    ],
+)
+def test_a_csv_is_read_as_training_reads_it(
+    version: ModelVersion,
+    alice: User,
+    upload: Callable[..., str],
+    name: str,
+    content: bytes,
+) -> None:
+    items = datasets.rows(upload(name, content), alice)
+    assert datasets.typed(items, version.signature["inputs"]) == [
+        {"id": "a", "x": 1.5}, {"id": "b", "x": 2.0},
+    ]  # fmt: skip
+
+
+def test_a_comma_is_no_decimal_comma_but_between_semicolons(
+    version: ModelVersion, alice: User, upload: Callable[..., str]
+) -> None:
+    for name, content in (
+        ("d.csv", b'id,x\na,"1,5"\n'),
+        ("d.jsonl", b'{"id": "a", "x": "1,5"}\n'),
+    ):
+        items = datasets.rows(upload(name, content), alice)
+        assert datasets.typed(items, version.signature["inputs"])[0]["x"] == "1,5"
+
+
+def test_a_bad_row_is_named_however_many_blank_lines_are_before(
+    version: ModelVersion, alice: User, upload: Callable[..., str]
+) -> None:
+    with pytest.raises(BadData) as caught:
+        datasets.rows(upload("d.csv", b"x,y\n\n1,2\n \n3\n"), alice)
+    assert caught.value.row == 2
+
+
+@pytest.mark.parametrize(
     ("name", "content", "code"),
     [
         ("d.csv", b"x\n", "bad_data"),
+        ("d.csv", b"", "bad_data"),
+        ("d.csv.gz", b"\x1f\x8b\x08\x00garbage", "bad_data"),
         ("d.csv", b"x,y\n1\n", "bad_data"),
         ("d.csv", b"x,x\n1,2\n", "bad_data"),
         ("d.csv", b'x\n"open\n', "bad_data"),

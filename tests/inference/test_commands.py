@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import io
 import json
 from pathlib import Path
@@ -41,6 +42,14 @@ def test_a_worker_that_is_up_is_asked(
 def test_a_csv_file_is_read_with_numbers(version: ModelVersion, tmp_path: Path) -> None:
     file = tmp_path / "items.csv"
     file.write_text("x\n1.5\n")
+    assert "y=3.0" in run("predict", "tiny", "--file", str(file))
+
+
+def test_a_packed_csv_file_with_decimal_commas_is_read(
+    version: ModelVersion, tmp_path: Path
+) -> None:
+    file = tmp_path / "items.csv.gz"
+    file.write_bytes(gzip.compress(b"id;x\na;1,5\n\n"))
     assert "y=3.0" in run("predict", "tiny", "--file", str(file))
 
 

@@ -88,6 +88,11 @@ def test_other_delimiters_and_a_byte_order_mark_are_understood():
         assert inspect(content).columns == ["a", "b"]
 
 
+def test_blank_lines_before_the_header_do_not_hide_its_delimiter():
+    found = inspect(b"\n  \na;b\n\n1;2\n")
+    assert (found.columns, found.rows) == (["a", "b"], 1)
+
+
 def test_a_cut_or_swollen_gzip_file_is_refused():
     packed = gzip.compress(b"a,b\n" + b"1,2\n" * 1000)
     assert "damaged" in refusal(packed[:-9], "a.csv.gz")

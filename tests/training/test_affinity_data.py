@@ -11,6 +11,7 @@ from registry.errors import BadData, Problem
 from tests.training.affinity_case import train
 from training.context import Context, Stopped
 from training.data import BUILT_IN
+from training.recipes.affinity.chemistry import canonical, read_smiles
 from training.recipes.affinity.columns import check, find_columns
 from training.recipes.affinity.pairs import Pairs, merge, read_pairs
 from training.recipes.affinity.recipe import RECIPE
@@ -50,8 +51,8 @@ def ten(rows: str = "") -> str:
         (HEADER, None, None, "no rows"),
         (HEADER + GOOD, None, None, "too few"),
         (HEADER + GOOD * 20, None, "affinity", "all values are 5.5"),
-        (ten("CCO,MKV\n"), 11, None, "2 fields instead of 3"),
-        (ten("CCO,MKV,1,2\n"), 11, None, "4 fields instead of 3"),
+        (ten("CCO,MKV\n"), 11, None, "2 fields, but the header has 3"),
+        (ten("CCO,MKV,1,2\n"), 11, None, "4 fields, but the header has 3"),
         (ten("CCO,MKV,high\n"), 11, "affinity", "'high' is not a number"),
         (ten("CCO,MKV,\n"), 11, "affinity", "an empty cell"),
         (ten("CCO,MKV,nan\n"), 11, "affinity", "not a finite"),
@@ -60,6 +61,9 @@ def ten(rows: str = "") -> str:
         (ten("CCO,MKV,1_000\n"), 11, "affinity", "not a number"),
         (ten("C(C)(C)(C)(C)C,MKV,1\n"), 11, "smiles", "Explicit valence for atom # 0"),
         (ten("CC(C,MKV,1\n"), 11, "smiles", "at position 3"),
+        (ten("CCO junk!!,MKV,1\n"), 11, "smiles", "white space at position 4"),
+        (ten("CCO |$x$|,MKV,1\n"), 11, "smiles", "white space at position 4"),
+        (ten("C\u200b,MKV,1\n"), 11, "smiles", r"character U\+200B at position 2"),
         (ten(",MKV,1\n"), 11, "smiles", "no atoms"),
         (ten("CCO,MKV1L,1\n"), 11, "sequence", "'1' at position 4"),
         (ten("CCO,,1\n"), 11, "sequence", "empty"),
@@ -67,7 +71,7 @@ def ten(rows: str = "") -> str:
         (ten(f"{'C' * 5000},MKV,1\n"), 11, "smiles", "5,000 characters"),
         (ten(f"CCO,{'M' * 100_000},1\n"), 11, "sequence", "at most 36,000"),
         (ten().encode() + b"\xff\xfe,MKV,1\n", None, None, "not UTF-8"),
-        (ten('"CCO,MKV,1\n'), 11, None, "CSV"),
+        (ten('"CCO,MKV,1\n'), 11, None, "a quote is not closed"),
         (b"\x1f\x8b\x08\x00garbage", 0, None, "gzip"),
     ],
 )
@@ -107,8 +111,22 @@ def test_gzip_is_told_by_its_content(tmp_path: Path) -> None:
 
 
 def test_blank_lines_and_windows_line_ends_are_read_over(tmp_path: Path) -> None:
-    content = ten().replace("\n", "\r\n") + "\r\n\r\n"
+    content = "\n \t\n" + ten().replace("\n", "\r\n") + "\r\n  \r\n\r\n"
     assert len(read(tmp_path, content).affinity) == 10
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_other_delimiters_are_recognised(tmp_path: Path, delimiter: str) -> None:
+    pairs = read(tmp_path, ten().replace(",", delimiter))
+    assert pairs.affinity.tolist() == [5 + n / 10 for n in range(10)]
+
+
+def test_a_decimal_comma_is_read_between_semicolons_only(tmp_path: Path) -> None:
+    content = ten().replace(",", ";").replace(".", ",")
+    assert read(tmp_path, content).affinity[3] == 5.3
+    with pytest.raises(BadData, match="'5,5' is not a number") as caught:
+        read(tmp_path, ten('CCO,MKV,"5,5"\n'))
+    assert (caught.value.row, caught.value.column) == (11, "affinity")
 
 
 def test_two_spellings_of_a_molecule_are_one_ligand(tmp_path: Path) -> None:
@@ -158,6 +176,32 @@ def test_reading_stops_when_asked(tmp_path: Path) -> None:
     where = context(tmp_path, should_stop=lambda: True)
     with pytest.raises(Stopped):
         read_pairs(read_table(path, context(tmp_path)), where)
+
+
+@pytest.mark.parametrize(
+    ("smiles", "position"),
+    [
+        ("CCO\tx", 4),
+        ("C\x00C", 2),
+        ("\u0421CO", 1),
+        ("CCO,", 4),
+        ("C1C1", 4),
+        ("C11", 3),
+        ("C(C", 2),
+        ("CC(C)(C)(C)C", 2),
+        ("OCc1cccc1", 3),
+        ("ClC(Br)F(C)", 8),
+    ],
+)
+def test_a_smiles_that_is_none_is_told_by_its_position(
+    smiles: str, position: int
+) -> None:
+    with pytest.raises(ValueError, match=rf"position {position}\b"):
+        read_smiles(f" {smiles}\n")
+
+
+def test_a_smiles_may_have_white_space_around_it() -> None:
+    assert canonical(read_smiles("\u00a0OCC\r\n")) == "CCO"
 
 
 def test_columns_are_checked_before_anything_is_read() -> None:

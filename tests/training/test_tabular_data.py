@@ -221,9 +221,9 @@ def test_only_frequent_categories_keep_a_code(file: Path) -> None:
     assert data.codes[39, 0] == 0
 
 
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_the_delimiter_and_gzip_are_recognised(file: Path, delimiter: str) -> None:
-    lines = [delimiter.join(["a", "y"])]
+    lines = ["", delimiter.join(["a", "y"]), "  "]
     lines += [delimiter.join([str(x), str(-x)]) for x in X]
     file.write_bytes(gzip.compress(("\ufeff" + "\r\n".join(lines)).encode()))
     data = read(file)

@@ -10,11 +10,13 @@ import pytest
 from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
+from registry.errors import Problem
 from registry.models import Task, Upload
 from registry.resources import GIB
 from registry.states import State
 from tests.conftest import client_of, make_node
 from training.models import Metric
+from training.preparation import dataset_path
 
 pytestmark = pytest.mark.django_db
 
@@ -123,6 +125,43 @@ def test_a_missing_column_is_refused_at_the_door(
     answer = post(api, body)
     assert answer.status_code == 422
     assert "affinity" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("filename", "label"),
+    [
+        ("a.jsonl", "a JSON Lines file"),
+        ("a.parquet", "a Parquet file"),
+        ("a.zip", "a ZIP archive"),
+        ("a.csv.tar.gz", "a gzipped tar archive"),
+        ("a.smi", "a SMILES file"),
+        ("a.sdf", "an SD file"),
+        ("a.pdb", "a PDB file"),
+        ("a.csv.fasta", "a FASTA file"),
+        ("a.bin", "of an unknown type"),
+    ],
+)
+def test_what_is_no_csv_file_is_not_trained_on(
+    api: APIClient, body: dict[str, Any], dataset: Upload, filename: str, label: str
+) -> None:
+    Upload.objects.filter(pk=dataset.pk).update(filename=filename)
+    answer = post(api, body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "bad_data")
+    assert f"({filename}) is {label};" in answer.json()["detail"]
+    assert list(answer.json()["errors"]) == ["dataset"]
+    assert not Task.objects.exists()
+    with pytest.raises(Problem, match=label) as caught:
+        dataset_path(str(dataset.pk))
+    assert caught.value.code == "bad_data"
+
+
+@pytest.mark.parametrize("filename", ["A.CSV", "a.csv.gz"])
+def test_any_csv_file_is_trained_on(
+    api: APIClient, body: dict[str, Any], dataset: Upload, filename: str
+) -> None:
+    Upload.objects.filter(pk=dataset.pk).update(filename=filename)
+    assert post(api, body).status_code == 202
+    assert dataset_path(str(dataset.pk)).name == dataset.sha256
 
 
 def test_a_data_set_that_is_not_sealed_yet_is_a_conflict(

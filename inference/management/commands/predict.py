@@ -31,7 +31,7 @@ class Command(Base):
             "--input", action="append", metavar="JSON", help="one item; may be repeated"
         )
         source.add_argument(
-            "--file", help="items as .jsonl or .csv; - is standard input"
+            "--file", help="items as .jsonl, .csv or .csv.gz; - is standard input"
         )
         parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -83,17 +83,11 @@ def _items(options: dict[str, Any], version: ModelVersion) -> list[Any]:
     if options["file"] == "-":
         return [_parsed(line) for line in sys.stdin if line.strip()]
     path = Path(options["file"])
-    reader = datasets.READERS.get(path.suffix.lower())
-    if reader is None:
-        raise WrongUse(f"{path} is neither .jsonl nor .csv")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(reader(file))
-    except (OSError, UnicodeDecodeError) as error:
+        items = datasets.read_items(path, path.name)
+    except OSError as error:
         raise WrongUse(f"{path} cannot be read: {error}") from None
-    if not rows:
-        raise WrongUse(f"{path} has no items")
-    return datasets.typed(rows, version.signature.get("inputs") or {})
+    return datasets.typed(items, version.signature.get("inputs") or {})
 
 
 def _parsed(text: str) -> Any:

@@ -6,7 +6,7 @@ import logging
 import re
 import threading
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,17 @@ class _Listener(logging.Handler):
         return "\n".join(said)
 
 
+def _parser(*, sanitize: bool) -> Chem.SmilesParserParams:
+    """SMILES alone: no name behind it, and no extensions of ChemAxon's."""
+    params: Any = Chem.SmilesParserParams()
+    params.parseName = params.allowCXSMILES = False
+    params.sanitize = sanitize
+    return cast(Chem.SmilesParserParams, params)
+
+
+CHEMISTRY, GRAMMAR = _parser(sanitize=True), _parser(sanitize=False)
+ATOM = re.compile(r"\[[^\]]*\]|Br|Cl|[A-Za-z*]")
+TOKEN = re.compile(rf"{ATOM.pattern}|%\d\d|[\d().]")
 LISTENER = _Listener()
 rdBase.LogToPythonLogger()
 logging.getLogger("rdkit").handlers = [LISTENER]
@@ -41,8 +52,14 @@ logging.getLogger("rdkit").propagate = False
 
 
 def read_smiles(smiles: str) -> Chem.Mol:
-    """The molecule. Raises ValueError with RDKit's reason; the empty SMILES is refused too."""
-    molecule = cast("Chem.Mol | None", Chem.MolFromSmiles(smiles))
+    """The molecule of a SMILES, white space around it left out.
+
+    Raises ValueError with RDKit's reason and the position (from 1), for white space or other
+    text inside, and for no atoms at all.
+    """
+    smiles = smiles.strip()
+    _check_letters(smiles)
+    molecule = cast("Chem.Mol | None", Chem.MolFromSmiles(smiles, CHEMISTRY))
     said = LISTENER.take()
     if molecule is None:
         raise ValueError(_reason(smiles, said))
@@ -51,35 +68,78 @@ def read_smiles(smiles: str) -> Chem.Mol:
     return molecule
 
 
+def _check_letters(smiles: str) -> None:
+    for position, letter in enumerate(smiles, start=1):
+        if letter.isspace():
+            raise ValueError(f"not a SMILES: white space at position {position}")
+        if not "!" <= letter <= "~":
+            code = f"U+{ord(letter):04X}"
+            raise ValueError(
+                f"not a SMILES: the character {code} at position {position}"
+            )
+
+
 def _reason(smiles: str, said: str) -> str:
     """Why RDKit made no molecule: the grammar, or the chemistry."""
-    raw = cast("Chem.Mol | None", Chem.MolFromSmiles(smiles, sanitize=False))
+    raw = cast("Chem.Mol | None", Chem.MolFromSmiles(smiles, GRAMMAR))
     LISTENER.take()
     if raw is not None:
         problems = Chem.DetectChemistryProblems(raw)
         LISTENER.take()
-        return " ".join((problems[0].Message() if problems else said).split())[:300]
+        text = " ".join((problems[0].Message() if problems else said).split())[:300]
+        position = _atom_position(smiles, raw, problems)
+        return f"{text} (position {position})" if position else text
     found = re.search(r"Parse Error: (.+?)(?: while parsing| for input|$)", said, re.M)
     place = re.search(r"around position (\d+)", said)
-    position = int(place[1]) if place else unmatched(smiles)
+    position = int(place[1]) if place else misplaced(smiles)
     where = f" at position {position}" if position else ""
     return f"not a SMILES: {found[1] if found else 'it cannot be read'}{where}"
 
 
-def unmatched(smiles: str) -> int | None:
-    """The position (from 1) of the first ring bond or parenthesis without a partner, if any."""
-    rings, branches = dict[str, int](), list[int]()
-    for token in re.finditer(r"\[[^\]]*\]|%\d\d|[\d()]", smiles):
+def _atom_position(smiles: str, raw: Chem.Mol, problems: Sequence[Any]) -> int | None:
+    """The position (from 1) of the first atom that the first of the problems names, if any."""
+    atoms = list(ATOM.finditer(smiles))
+    if not problems or len(atoms) != raw.GetNumAtoms():
+        return None
+    first = problems[0]
+    if hasattr(first, "GetAtomIdx"):
+        place: int = first.GetAtomIdx()
+    elif hasattr(first, "GetAtomIndices"):
+        place = min(first.GetAtomIndices())
+    else:
+        return None
+    return atoms[place].start() + 1
+
+
+def misplaced(smiles: str) -> int | None:
+    """The position (from 1) of the first parenthesis or ring bond that has no partner, or of a
+    ring bond between atoms that are bound already, if any."""
+    rings, bonds = dict[str, tuple[int, int]](), set[frozenset[int]]()
+    branches: list[tuple[int, int]] = []
+    atom = atoms = -1
+    for token in TOKEN.finditer(smiles):
         text, position = token[0], token.start() + 1
         if text == "(":
-            branches.append(position)
+            branches.append((atom, position))
         elif text == ")":
             if not branches:
                 return position
-            branches.pop()
-        elif not text.startswith("[") and rings.pop(text, None) is None:
-            rings[text] = position
-    return min([*rings.values(), *branches], default=None)
+            atom, _ = branches.pop()
+        elif text == ".":
+            atom = -1
+        elif text.lstrip("%").isdigit():
+            other, _ = rings.pop(text, (None, 0))
+            if other is None:
+                rings[text] = atom, position
+            elif frozenset((other, atom)) in bonds or other == atom:
+                return position
+            else:
+                bonds.add(frozenset((other, atom)))
+        else:
+            atoms += 1
+            bonds.add(frozenset((atom, atoms)))
+            atom = atoms
+    return min((one for _, one in [*rings.values(), *branches]), default=None)
 
 
 def canonical(molecule: Chem.Mol) -> str:
