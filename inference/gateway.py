@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from celery import current_app
 from celery.exceptions import TimeoutError as TookTooLong
 
+from inference.question import Question
 from inference.tasks import predict
 from registry import clock
 from registry.errors import Problem
@@ -17,30 +19,29 @@ from registry.models import ModelVersion, Node
 
 log = logging.getLogger(__name__)
 
-QUEUE = "inference.cpu"  # that every inference worker takes from
 LANE = "inference"
 RETRY_AFTER = 2.0  # seconds, while a part is away
 
 
-def ask(version: ModelVersion, items: Sequence[Any], *, timeout: float) -> list[Any]:
+def ask(
+    version: ModelVersion,
+    items: Sequence[Any],
+    *,
+    timeout: float,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> list[Any]:
     """The outputs of the items, in order, from whichever worker is free first.
 
-    `timeout` is in seconds. Raises Problem `no_worker`, `broker_unavailable`, `timeout`, or what
-    the worker says of the model.
+    `timeout` is in seconds. A request whose worker died is asked again meanwhile. Raises Problem
+    `no_worker`, `broker_unavailable`, `timeout`, or what the worker says of the model.
     """
     workers()
     deadline = clock.now() + datetime.timedelta(seconds=timeout)
-    asked: Any = None
-    ask_for: Any = predict.apply_async
+    arguments = (version.pk, list(items), deadline.isoformat())
+    label = f"({version}, {len(items)} items)"
     try:
-        asked = ask_for(
-            (version.pk, list(items), deadline.isoformat()),
-            queue=QUEUE,
-            argsrepr=f"({version}, {len(items)} items)",
-        )
-        reply = asked.get(timeout=timeout, disable_sync_subtasks=False)
+        reply = Question(arguments, label, monotonic).answer(timeout)
     except TookTooLong:
-        asked.backend.remove_pending_result(asked)
         text = f"No inference worker has answered within {timeout:g} s."
         raise Problem("timeout", text, retry_after=RETRY_AFTER) from None
     except RecursionError:

@@ -8,7 +8,7 @@ from celery.contrib.testing.worker import start_worker
 from rest_framework.test import APIClient
 
 from compass.celery import app
-from inference import gateway, worker
+from inference import question, worker
 from inference.cache import ModelCache
 from registry.models import ModelVersion, Node
 from tests.inference import tiny
@@ -22,7 +22,7 @@ def celery_worker(
     one = worker.Worker("inference@one", cache)
     with start_worker(
         app, pool="threads", concurrency=2, perform_ping_check=False,
-        queues=[gateway.QUEUE], shutdown_timeout=30,
+        queues=[question.QUEUE], shutdown_timeout=30,
     ):  # fmt: skip
         yield one
 

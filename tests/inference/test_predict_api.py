@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any
 
@@ -157,19 +158,26 @@ def test_no_answer_in_time_is_504_and_leaves_nothing_subscribed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     removed: list[Any] = []
+    waited: list[float] = []
 
     class Silent:
+        id = "silent"
+
         class backend:  # noqa: N801
             remove_pending_result = removed.append
 
-        def get(self, **_: Any) -> None:
+        def get(self, timeout: float, **_: Any) -> None:
+            waited.append(timeout)
             raise TookTooLong
 
     monkeypatch.setattr(predict, "apply_async", lambda *_, **__: Silent())
+    ask = functools.partial(gateway.ask, monotonic=lambda: sum(waited))
+    monkeypatch.setattr(gateway, "ask", ask)
     response = post(api, model="tiny", inputs=[{"x": 1}])
     assert response.status_code == 504
     assert response.json()["code"] == "timeout"
     assert len(removed) == 1
+    assert sum(waited) == pytest.approx(30.0)
 
 
 def test_a_model_that_cannot_load_is_503_without_a_path(
