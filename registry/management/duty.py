@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser
 from collections.abc import Mapping
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError
-
 from registry import broker
+from registry.management.output import Command
 
 
-class Duty(BaseCommand):
+class Duty(Command):
     """Does it once and prints what was done: exit 0 done, 1 failed, 2 wrong use."""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -23,13 +20,10 @@ class Duty(BaseCommand):
         raise NotImplementedError
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            summary = self.perform()
-        except (DatabaseError, OSError) as error:
-            raise CommandError(f"{self.help} failed: {error}") from error
+        summary = self.perform()
         broker.flush()
         if options["json"]:
-            self.stdout.write(json.dumps(summary))
+            self.print_json(summary)
             return
         for name, value in summary.items():
             self.stdout.write(f"{name.replace('_', ' ')}: {value}")

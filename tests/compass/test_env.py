@@ -62,8 +62,12 @@ def test_a_data_directory_that_cannot_be_made_is_named(
 
 def test_the_secret_is_made_once_and_for_the_owner_alone(tmp_path: Path) -> None:
     first = env.read().secret_key
+    assert list((tmp_path / "data").iterdir()) == []  # reading keeps nothing
+    assert env.keep_secret(tmp_path / "data", first) == first
+    assert env.keep_secret(tmp_path / "data", "another") == first
     assert env.read().secret_key == first
     assert len(first) >= 50
+    assert [one.name for one in (tmp_path / "data").iterdir()] == ["secret"]
     assert (tmp_path / "data" / "secret").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -29,6 +30,28 @@ def test_a_new_installation_gets_one_user_and_one_key(tmp_path: Path) -> None:
     assert user.is_superuser
     assert user.check_password(made.password)
     assert made.password not in user.password
+
+
+@pytest.mark.django_db
+def test_all_processes_sign_with_the_secret_kept_first(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COMPASS_SECRET_KEY", raising=False)
+    settings.SECRET_KEY = "first"
+    call_command("migrate", verbosity=0)
+    settings.SECRET_KEY = "second"
+    call_command("migrate", verbosity=0)
+    assert settings.SECRET_KEY == "first"
+    assert (settings.DATA_DIR / "secret").read_text() == "first"
+
+
+@pytest.mark.django_db
+def test_a_secret_that_was_given_is_not_kept(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPASS_SECRET_KEY", "given")
+    call_command("migrate", verbosity=0)
+    assert not (settings.DATA_DIR / "secret").exists()
 
 
 @pytest.mark.django_db
@@ -93,3 +116,14 @@ def test_createkey_refuses_what_makes_no_key(
         call_command("createkey", *arguments)
     assert caught.value.returncode == code
     assert not ApiKey.objects.exists()
+
+
+def test_a_key_of_a_plain_user_has_no_admin_scope(
+    alice: User, admin: User, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call_command("createkey", "alice", "--json")
+    assert "admin" not in json.loads(capsys.readouterr().out)["scopes"]
+    call_command("createkey", "admin", "--json")
+    assert "admin" in json.loads(capsys.readouterr().out)["scopes"]
+    with pytest.raises(CommandError, match="admin is for staff, and alice is none"):
+        call_command("createkey", "alice", "--scopes", "read,admin")

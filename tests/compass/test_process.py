@@ -10,8 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from compass import process
-from compass.process import Phase, Process, open_log, tail
+from compass import log, process
+from compass.log import tail
+from compass.process import Phase, Process
 
 
 class Seconds:
@@ -181,16 +182,120 @@ def test_what_could_not_be_started_is_tried_again(
     assert child.due > seconds.now
 
 
-def test_a_long_log_is_put_aside_at_the_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_long_log_is_put_aside_while_the_child_lives(
+    make: Callable[..., Process], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "LOG_LIMIT", 10)
-    path = tmp_path / "logs" / "web.log"
-    with open_log(path) as log:
-        log.write(b"one\n" * 5)
-    with open_log(path) as log:
-        log.write(b"two\n")
-    assert path.read_text() == "two\n"
-    assert path.with_suffix(".log.1").read_text() == "one\n" * 5
-    assert tail(path, 5) == "two"
-    assert tail(tmp_path / "nothing", 5) == ""
+    code = (
+        "import os, time\n"
+        "print('before', flush=True)\n"
+        "while not os.path.exists('go'): time.sleep(0.01)\n"
+        "print('after', flush=True); open('done', 'w').close(); time.sleep(60)\n"
+    )
+    child = make(code, probe=(tmp_path / "done").exists)
+    child.start()
+    while not tail(child.log, 1):
+        time.sleep(0.01)
+    monkeypatch.setattr(log, "LIMIT", 3)
+    child.look()
+    monkeypatch.setattr(log, "LIMIT", 1000)
+    (tmp_path / "go").touch()
+    look_until(child, Phase.READY)
+    child.kill()
+    look_until(child, Phase.WAITING)
+    assert child.log.with_suffix(".log.1").read_text() == "before\n"
+    assert child.log.read_text() == "after\n"
+
+
+def test_a_log_that_cannot_be_put_aside_hurts_no_child(
+    make: Callable[..., Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> bool:
+        raise OSError("no space left")
+
+    child = make("import time; time.sleep(60)", probe=lambda: True)
+    child.start()
+    monkeypatch.setattr(process, "rotate", fail)
+    assert "is ready" in look_until(child, Phase.READY)
+    child.kill()
+    look_until(child, Phase.WAITING)
+
+
+def test_what_dies_young_again_and_again_is_mended_once(
+    make: Callable[..., Process], seconds: Seconds
+) -> None:
+    mended: list[int] = []
+
+    def mend() -> str:
+        mended.append(child.failures)
+        return "mended"
+
+    child = make("import sys; sys.exit(1)", mend=mend)
+    child.start()
+    news = []
+    for _ in range(5):
+        look_until(child, Phase.WAITING)
+        seconds.now = child.due
+        news.append(child.look())
+    assert news == ["", "", "mended", "", ""]
+    assert mended == [3]
+    look_until(child, Phase.WAITING)
+
+
+def test_who_was_ready_in_between_needs_no_mending(
+    make: Callable[..., Process], seconds: Seconds
+) -> None:
+    child = make(
+        "import time; time.sleep(60)",
+        probe=lambda: True,
+        mend=lambda: pytest.fail("nothing to mend"),
+        failures=2,
+    )
+    child.start()
+    for _ in range(3):
+        look_until(child, Phase.READY)
+        child.kill()
+        look_until(child, Phase.WAITING)
+        seconds.now = child.due
+        child.look()
+    child.kill()
+    look_until(child, Phase.WAITING)
+
+
+def deaf() -> None:
+    """Never ready, and hears no wish to end."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    Path("deaf").touch()
+    time.sleep(60)
+
+
+def test_a_copy_that_is_not_ready_ends_at_once(
+    make: Callable[..., Process], tmp_path: Path
+) -> None:
+    child = make(main=deaf, command=["python", "-m", "thing"])
+    child.start()
+    while not (tmp_path / "deaf").exists():
+        time.sleep(0.01)
+    child.ask_to_stop()
+    deadline = time.monotonic() + 10
+    while not child.has_ended() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert child.has_ended()
+
+
+def test_a_copy_that_said_it_is_ready_is_asked(
+    make: Callable[..., Process], tmp_path: Path
+) -> None:
+    def main() -> None:
+        signal.signal(signal.SIGTERM, lambda *_: Path("asked").touch())
+        os.write(int(os.environ["COMPASS_READY_FD"]), b"1")
+        Path("ready").touch()
+        signal.pause()
+
+    child = make(main=main, command=["python", "-m", "thing"])
+    child.start()
+    while not (tmp_path / "ready").exists():
+        time.sleep(0.01)
+    child.ask_to_stop()  # before the stack has looked
+    while not child.has_ended():
+        time.sleep(0.01)
+    assert (tmp_path / "asked").exists()

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from compass.client import Compass, CompassError
 from compass.demo import Demo, DemoFailed
-from compass.process import tail
+from compass.log import tail
 from compass.trial import NotStarted, TrialStack
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
 from compass.doctor import examine
+from registry.management.output import Command as Base
 
 MARKS = {True: "ok", False: "BAD", None: "-"}
 
 
-class Command(BaseCommand):
+class Command(Base):
     help = "Check this installation; exit code 1 if something is wrong."
     requires_system_checks = []
+    needs_tables = False
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="For programs.")
@@ -24,7 +23,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         findings = examine()
         if options["json"]:
-            self.stdout.write(json.dumps([one.as_dict() for one in findings], indent=2))
+            self.print_json([one.as_dict() for one in findings])
         else:
             for one in findings:
                 hint = f"  ({one.hint})" if one.hint and one.ok is not True else ""

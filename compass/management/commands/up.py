@@ -9,6 +9,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, connection
 
 from compass.env import unknown_names
 from compass.lock import Taken
@@ -38,8 +39,13 @@ class Command(BaseCommand):
             self.say(f"{name} is set, but there is no such setting.")
         try:
             Stack(environment, say=self.say).run()
-        except (Taken, NoPort, PermissionError) as error:
+        except (Taken, NoPort) as error:
             raise CommandError(str(error)) from None
+        except DatabaseError as error:
+            raise CommandError(_of_database(error)) from None
+        except OSError as error:
+            what, why = error.filename or environment.data_dir, error.strerror or error
+            raise CommandError(f"{what} cannot be used: {why}.") from None
 
     def say(self, line: str) -> None:
         try:
@@ -47,3 +53,11 @@ class Command(BaseCommand):
             self.stdout.flush()
         except OSError:
             pass  # nobody reads any more; the stack goes on
+
+
+def _of_database(error: DatabaseError) -> str:
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if connection.vendor == "sqlite":
+        name = connection.settings_dict["NAME"]
+        return f"The database {name} cannot be used: {text}."
+    return f"The database of COMPASS_DATABASE_URL cannot be used: {text}."

@@ -20,6 +20,7 @@ class Command(Base):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("task", help="id of the task")
         parser.add_argument("--no-wait", action="store_true", help="only ask")
+        parser.add_argument("--json", action="store_true", help="print JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
         task = task_of(options["task"])
@@ -39,4 +40,7 @@ class Command(Base):
                 raise Failed(f"Task {task.pk} was asked to stop and still runs.")
             time.sleep(0.1)
             task.refresh_from_db()
-        self.stdout.write(f"Task {task.pk} is {task.state}.")
+        if options["json"]:
+            self.print_json({"id": str(task.pk), "state": task.state})
+        else:
+            self.stdout.write(f"Task {task.pk} is {task.state}.")
