@@ -14,8 +14,11 @@ from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
+from django.http.response import HttpResponseBase
+from django.views import csrf
 from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.parsers import JSONParser
 from rest_framework.permissions import SAFE_METHODS, BasePermission
@@ -34,6 +37,7 @@ log = logging.getLogger(__name__)
 PROBLEM_JSON = "application/problem+json"
 USE_NOTED_EVERY = timedelta(minutes=1)
 DEEPEST = 64  # levels of a JSON body
+JSON_LIKE = re.compile(r"(^|,)\s*application/([a-z0-9.+-]+\+)?json\s*(;|,|$)")
 SANE_ID = re.compile(r"[0-9]{1,18}\Z")
 CODES: dict[type[Exception], str] = {
     exceptions.ParseError: "malformed",
@@ -90,6 +94,8 @@ class HasScope(BasePermission):
         scope = getattr(view, "scopes", {}).get(method, default)
         if isinstance(request.auth, ApiKey):
             held = set(request.auth.scopes)
+            if not request.user.is_staff:
+                held.discard("admin")
             return scope in held or "admin" in held
         return scope != "admin" or request.user.is_staff
 
@@ -111,6 +117,23 @@ class StrictJSONParser(JSONParser):
             raise exceptions.ParseError("The body must be a JSON object.")
         _refuse_odd_text(value)
         return value
+
+
+class ProblemNegotiation(DefaultContentNegotiation):
+    """Errors are JSON of a type of their own: who accepts that alone gets all in JSON."""
+
+    def select_renderer(
+        self, request: Request, renderers: Any, format_suffix: str | None = None
+    ) -> tuple[Any, str]:
+        chosen: tuple[Any, str]
+        try:
+            chosen = super().select_renderer(request, renderers, format_suffix)
+        except exceptions.NotAcceptable:
+            accepted = request.headers.get("Accept", "").lower()
+            if not JSON_LIKE.search(accepted):
+                raise
+            chosen = renderers[0], "application/json"
+        return chosen
 
 
 class NewestFirst(CursorPagination):
@@ -188,6 +211,13 @@ def bad_request(
     request: HttpRequest, exception: Exception | None = None
 ) -> JsonResponse:
     return plain_problem(request, Problem("malformed", "The request is malformed."))
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponseBase:
+    """A page for a form of the pages, a problem for everything else."""
+    if request.path.startswith("/admin"):
+        return csrf.csrf_failure(request, reason)
+    return plain_problem(request, Problem("forbidden", "The CSRF token is missing."))
 
 
 def server_error(request: HttpRequest) -> JsonResponse:

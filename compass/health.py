@@ -5,14 +5,19 @@ from __future__ import annotations
 import datetime
 import shutil
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from celery import current_app
 from django.conf import settings
 from django.db import connection
 from django.http import HttpRequest, JsonResponse
+from django.http.response import HttpResponseBase
+from django.views.decorators.csrf import csrf_exempt
 
+from compass.api import plain_problem
 from registry import clock
+from registry.errors import Problem
 from registry.models import Node, Pulse
 
 BEAT_WITHIN = datetime.timedelta(seconds=30)
@@ -20,10 +25,29 @@ DISK_FREE = 200 * 1024**2  # bytes
 BROKER_WITHIN = 1  # second
 
 
+def only_safe(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """GET and HEAD; every other method is a 405."""
+
+    @csrf_exempt
+    @wraps(view)
+    def checked(request: HttpRequest) -> HttpResponseBase:
+        if request.method in ("GET", "HEAD"):
+            return view(request)
+        response = plain_problem(
+            request, Problem("method_not_allowed", "Only GET and HEAD are known here.")
+        )
+        response["Allow"] = "GET, HEAD"
+        return response
+
+    return checked
+
+
+@only_safe
 def alive(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"status": "ok"})
 
 
+@only_safe
 def ready(request: HttpRequest) -> JsonResponse:
     """200 if every part works, else 503; each part says what it found."""
     parts = examine()
@@ -74,7 +98,11 @@ def _broker() -> tuple[bool, str]:
 
 def _disk() -> tuple[bool, str]:
     free = shutil.disk_usage(settings.DATA_DIR).free
-    return free > DISK_FREE, f"{free / 1024**3:.1f} GiB free"
+    return free > DISK_FREE, f"{_gib(free)} free, {_gib(DISK_FREE)} needed"
+
+
+def _gib(size: int) -> str:
+    return f"{size / 1024**3:.1f} GiB"
 
 
 def _beat() -> tuple[bool, str]:

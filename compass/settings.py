@@ -89,6 +89,7 @@ WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+CSRF_FAILURE_VIEW = "compass.api.csrf_failure"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 32 * 1024**2  # bytes of a JSON body
 
 REST_FRAMEWORK = {
@@ -99,6 +100,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["compass.api.HasScope"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["compass.api.StrictJSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "compass.api.ProblemNegotiation",
     "DEFAULT_PAGINATION_CLASS": "compass.api.NewestFirst",
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
@@ -110,6 +112,7 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Trains PyTorch models and serves them.",
     "VERSION": "v1",
     "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_AUTHENTICATION": [],
     "SERVE_PUBLIC": True,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "SWAGGER_UI_DIST": "SIDECAR",
@@ -170,7 +173,13 @@ LOGGING = {
             "style": "{",
         }
     },
+    "filters": {"regular": {"()": "compass.log.NotRegular"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "loggers": {"httpx": {"level": "WARNING"}},
+    "loggers": {
+        "httpx": {"level": "WARNING"},
+        "celery.app.trace": {"filters": ["regular"]},
+        "celery.worker.strategy": {"filters": ["regular"]},
+        "celery.beat": {"filters": ["regular"]},
+    },
     "root": {"handlers": ["console"], "level": ENVIRONMENT.log_level},
 }

@@ -7,6 +7,8 @@ import os
 from django.core.wsgi import get_wsgi_application
 from django.urls import get_resolver
 
+from compass import idle
+from compass.bodies import Patient
 from compass.child import die_with_parent
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "compass.settings")
@@ -14,5 +16,6 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "compass.settings")
 if "COMPASS_STACK" in os.environ:
     die_with_parent()  # granian's workers are children of granian, not of the stack
 
-application = get_wsgi_application()
+application = Patient(get_wsgi_application())
+idle.watch()
 assert get_resolver().url_patterns  # imports every page now, not at the first request

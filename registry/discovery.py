@@ -27,7 +27,7 @@ def discover(service_name: str, strategy: str) -> Service:
     """Choose an instance that is up, or else a suspect one, and note that it was given out.
 
     One at a time by a database lock, so that the round is even over all processes. Raises Problem
-    `no_instance`.
+    `not_found` if no instance is registered, `no_instance` if none is usable.
     """
     with transaction.atomic():
         lock_until_commit(f"discover {service_name}")
@@ -35,6 +35,8 @@ def discover(service_name: str, strategy: str) -> Service:
         rows: Sequence[Service] = ()
         for state in (Service.State.UP, Service.State.SUSPECT):
             rows = rows or list(known.filter(state=state).order_by("turn", "pk"))
+        if not rows and not known.exists():
+            raise Problem("not_found", f"No instance of {service_name} is registered.")
         if not rows:
             text = f"No instance of {service_name} is up."
             raise Problem("no_instance", text, retry_after=RETRY_AFTER)

@@ -28,6 +28,8 @@ def once(
     What `make` writes and the key are one transaction: an error keeps neither. `body` is what tells
     two requests apart; default the parsed body. Raises Problem `idempotency_key_reused`.
     """
+    # Before the transaction: a body that comes slowly would hold SQLite's one write lock.
+    told = request.data if body is None else body
     key = request.headers.get("Idempotency-Key")
     if key is None:
         with transaction.atomic():
@@ -35,7 +37,7 @@ def once(
     if not 0 < len(key) <= LONGEST or not key.isprintable():
         text = f"1 to {LONGEST} printable characters are allowed"
         raise Problem("invalid", text, errors={"Idempotency-Key": [text]})
-    digest = _digest(request, request.data if body is None else body)
+    digest = _digest(request, told)
     if answer := _earlier(request, key, digest):
         return answer
     user: Any = request.user

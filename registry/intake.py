@@ -32,6 +32,13 @@ RESERVE = 256 * 1024**2  # bytes of the disk that stay free
 LONGEST = {"name": 200, "description": 10_000}  # characters
 
 
+class StoodStill(CutShort):
+    """The body stood still, or came too slowly."""
+
+    def __init__(self, detail: str) -> None:
+        Problem.__init__(self, "timeout_body", detail)
+
+
 class Source(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
@@ -81,7 +88,7 @@ def receive(
 ) -> Received:
     """Read the whole body and write its file to `path`.
 
-    Raises CutShort if it ends early, and Problem `too_large`, `invalid`, `malformed`, `bad_data`,
+    Raises CutShort if it ends early or stands still, and Problem `too_large`, `invalid`, `malformed`, `bad_data`,
     `disk_full` or `unsupported_media_type`.
     """
     body = Body(request.META["wsgi.input"], told.length, _touching(upload, ticks))
@@ -130,6 +137,10 @@ class Body:
             chunk = self.source.read(size)
         except OSError:
             chunk = b""
+        except Problem as problem:
+            if problem.code == "timeout_body":
+                raise StoodStill(problem.detail) from None
+            raise
         self.count += len(chunk)
         if not chunk and self.length is not None:
             raise CutShort(f"{self.count:,} of {self.length:,} bytes came.")

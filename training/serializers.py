@@ -34,3 +34,29 @@ class TrainRequest(StrictSerializer):
         required=False,
         help_text="the name to register under; default the recipe's",
     )
+
+
+class RecipeShape(serializers.Serializer[Any]):
+    """A recipe; `params`, `inputs` and `outputs` are JSON Schemas."""
+
+    name = serializers.CharField()
+    summary = serializers.CharField()
+    params = serializers.DictField()
+    inputs = serializers.DictField()
+    outputs = serializers.DictField()
+    resources = ResourcesSerializer()
+
+
+class PointShape(serializers.Serializer[Any]):
+    step = serializers.IntegerField()
+    value = serializers.FloatField()
+
+
+class SeriesShape(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    count = serializers.IntegerField(help_text="points before thinning")
+    points = PointShape(many=True)
+
+
+class MetricsShape(serializers.Serializer[Any]):
+    series = SeriesShape(many=True)

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.db import transaction
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -15,13 +15,15 @@ from registry.idempotency import once
 from registry.models import Task
 from registry.recipes import Recipe
 from registry.scheduler import dispatch
+from registry.serializers.shapes import results
 from registry.serializers.tasks import TaskSerializer
 from registry.views.tasks import TaskViewSet
 from training import series
-from training.serializers import TrainRequest
+from training.serializers import MetricsShape, RecipeShape, TrainRequest
 from training.submission import submit
 
 
+@extend_schema_view(files=extend_schema(operation_id="v1_training_tasks_files_list"))
 class TrainingViewSet(TaskViewSet):
     """Trainings: the tasks of kind `train`."""
 
@@ -46,13 +48,15 @@ class RecipeList(GenericAPIView[Any]):
 
     pagination_class = None
 
-    @extend_schema(operation_id="v1_recipes_list", responses=OpenApiTypes.OBJECT)
+    @extend_schema(
+        operation_id="v1_recipes_list", responses=results("Recipes", RecipeShape)
+    )
     def get(self, request: Request) -> Response:
         return Response({"results": [shown(recipes.get(n)) for n in recipes.names()]})
 
 
 class RecipeDetail(GenericAPIView[Any]):
-    @extend_schema(responses=OpenApiTypes.OBJECT)
+    @extend_schema(responses=RecipeShape)
     def get(self, request: Request, name: str) -> Response:
         if name not in recipes.names():
             raise Problem("not_found", "There is no recipe of that name.")
@@ -76,7 +80,7 @@ class TaskMetrics(GenericAPIView[Task]):
                 "points", OpenApiTypes.INT32, description="at most so many"
             ),
         ],
-        responses=OpenApiTypes.OBJECT,
+        responses=MetricsShape,
     )
     def get(self, request: Request, pk: str) -> Response:
         return Response(series.read(self.get_object(), request.query_params))

@@ -9,6 +9,7 @@ from rest_framework import serializers
 
 from registry.models import Service, ServiceEvent
 from registry.models.service import BEAT_EVERY, LEASE
+from registry.serializers.tasks import StrictSerializer
 
 NAME = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\Z")
@@ -26,7 +27,7 @@ class MetadataField(serializers.JSONField):
         return super().to_internal_value(data)
 
 
-class Registration(serializers.Serializer[Service]):
+class Registration(StrictSerializer):
     """What an instance says of itself when it registers."""
 
     service_name = serializers.RegexField(
@@ -71,7 +72,7 @@ class Registered(serializers.Serializer[Service]):
         return int(BEAT_EVERY.total_seconds())
 
 
-class Beat(serializers.Serializer[Service]):
+class Beat(StrictSerializer):
     """What a beat may tell; what it leaves out stays as it was."""
 
     metadata = MetadataField(required=False)
@@ -80,7 +81,7 @@ class Beat(serializers.Serializer[Service]):
     )
 
 
-class Change(serializers.Serializer[Service]):
+class Change(StrictSerializer):
     """Take an instance out of service, or back into it."""
 
     state = serializers.ChoiceField(

@@ -22,16 +22,51 @@ ROUTES = (
 )
 
 
+JSON_TYPES: tuple[tuple[type[Any], tuple[type, ...], str], ...] = (
+    (serializers.CharField, (str,), "must be a string"),
+    (serializers.ChoiceField, (str,), "must be a string"),
+    (serializers.IntegerField, (int,), "must be a whole number"),
+    (serializers.FloatField, (int, float), "must be a number"),
+    (serializers.BooleanField, (bool,), "must be true or false"),
+)
+
+
 class StrictSerializer(serializers.Serializer[Any]):
-    """Refuses fields that it does not know."""
+    """Refuses fields that it does not know, and values of another JSON type."""
 
     def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict):
+            wrong = {
+                name: found
+                for name, field in self.fields.items()
+                if name in data and (found := wrong_type(field, data[name]))
+            }
+            if wrong:
+                raise serializers.ValidationError(wrong)
         value = super().to_internal_value(data)
         known = {name for name, field in self.fields.items() if not field.read_only}
         if unknown := [str(name)[:100] for name in data if name not in known]:
             text = f"unknown; there are {', '.join(sorted(known))}"
             raise serializers.ValidationError({name: [text] for name in unknown})
         return value
+
+
+def wrong_type(field: Any, value: Any) -> Any:
+    """What is wrong with a value's JSON type, in sentences; nothing if it fits."""
+    if value is None:
+        return None  # the field itself knows whether it may be null
+    if isinstance(field, serializers.ListField):
+        if not isinstance(value, list):
+            return ["must be a list"]
+        found = [wrong_type(field.child, item) or {} for item in value]
+        return found if any(found) else None
+    for kind, types, text in JSON_TYPES:
+        if isinstance(field, kind):
+            fits = isinstance(value, types)
+            if isinstance(value, bool):
+                fits = bool in types
+            return None if fits else [text]
+    return None
 
 
 class ResourcesSerializer(StrictSerializer):

@@ -20,6 +20,7 @@ from registry import broker, clock, logs, store, stream
 from registry.errors import CATALOGUE, Problem
 from registry.models import Node, Stale, Task
 from registry.scheduler import dispatch
+from registry.serializers.shapes import ErrorEntry, FileEntry, LogPiece, results
 from registry.serializers.tasks import (
     AttemptSerializer,
     EventSerializer,
@@ -114,13 +115,19 @@ class TaskViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Task]):
         over = asked.validated_data["from"] == "start"
         return self._again("retried", _start_over if over else Task.retry)
 
-    @extend_schema(responses=AttemptSerializer(many=True), filters=False)
+    @extend_schema(responses=results("Attempts", AttemptSerializer), filters=False)
     @action(detail=True, pagination_class=None)
     def attempts(self, request: Request, pk: str) -> Response:
         rows = self.get_object().attempts.select_related("node")
         return Response({"results": AttemptSerializer(rows, many=True).data})
 
-    @extend_schema(responses=EventSerializer(many=True), filters=False)
+    @extend_schema(
+        responses={
+            (200, "application/json"): results("Events", EventSerializer),
+            (200, "text/event-stream"): OpenApiTypes.STR,
+        },
+        filters=False,
+    )
     @action(
         detail=True,
         pagination_class=None,
@@ -140,7 +147,7 @@ class TaskViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Task]):
             OpenApiParameter("limit", OpenApiTypes.INT64, description="bytes"),
             OpenApiParameter("tail", OpenApiTypes.INT64, description="bytes"),
         ],
-        responses=OpenApiTypes.OBJECT,
+        responses=LogPiece,
         filters=False,
     )
     @action(detail=True, pagination_class=None)
@@ -148,7 +155,9 @@ class TaskViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Task]):
         return Response(logs.read(self.get_object(), request.query_params))
 
     @extend_schema(
-        operation_id="v1_tasks_files_list", responses=OpenApiTypes.OBJECT, filters=False
+        operation_id="v1_tasks_files_list",
+        responses=results("Files", FileEntry),
+        filters=False,
     )
     @action(detail=True, pagination_class=None)
     def files(self, request: Request, pk: str) -> Response:
@@ -214,18 +223,19 @@ class NodeViewSet(GenericViewSet[Node]):
     pagination_class = None
     scopes = {"POST": "admin"}
 
+    @extend_schema(responses=results("Nodes", NodeSerializer))
     def list(self, request: Request) -> Response:
         return Response({"results": self._shown(self.get_queryset(), many=True)})
 
     def retrieve(self, request: Request, name: str) -> Response:
         return Response(self._shown(self.get_object()))
 
-    @extend_schema(request=None)
+    @extend_schema(request=None, responses={202: NodeSerializer})
     @action(detail=True, methods=["post"])
     def drain(self, request: Request, name: str) -> Response:
         return self._set(draining=True)
 
-    @extend_schema(request=None)
+    @extend_schema(request=None, responses={202: NodeSerializer})
     @action(detail=True, methods=["post"])
     def undrain(self, request: Request, name: str) -> Response:
         response = self._set(draining=False)
@@ -248,7 +258,7 @@ class Errors(GenericAPIView[Any]):
 
     pagination_class = None
 
-    @extend_schema(responses=OpenApiTypes.OBJECT)
+    @extend_schema(responses=results("Errors", ErrorEntry))
     def get(self, request: Request) -> Response:
         return Response(
             {

@@ -118,8 +118,8 @@ class UploadViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Upload]):
     @extend_schema(
         summary="The bytes of a sealed upload; one range at a time",
         responses={
-            (200, "application/octet-stream"): OpenApiTypes.BINARY,
-            (206, "application/octet-stream"): OpenApiTypes.BINARY,
+            (200, "*/*"): OpenApiTypes.BINARY,
+            (206, "*/*"): OpenApiTypes.BINARY,
         },
         filters=False,
     )

@@ -117,9 +117,10 @@ def test_a_session_will_do(alice: User) -> None:
 )
 @pytest.mark.parametrize("held", ["read", "submit", "predict", "registry", "admin"])
 def test_each_method_needs_its_scope(
-    held: str, method: str, scope: str, alice: User
+    held: str, method: str, scope: str, alice: User, admin: User
 ) -> None:
-    response = getattr(client_of(alice, held), method)("/scoped")
+    user = admin if held == "admin" else alice
+    response = getattr(client_of(user, held), method)("/scoped")
     if held in (scope, "admin"):
         assert response.status_code == 200
     else:
@@ -141,6 +142,13 @@ def test_a_session_has_the_admin_scope_only_for_staff(alice: User, admin: User) 
         client.force_login(user)
         assert client.get("/scoped").status_code == 200
         assert client.delete("/scoped").status_code == status
+
+
+def test_the_admin_scope_of_a_key_counts_only_for_staff(alice: User) -> None:
+    client = client_of(alice, "read", "registry", "admin")
+    assert client.get("/scoped").status_code == 200
+    problem(client.delete("/scoped"), 403, "forbidden")
+    problem(client.put("/scoped"), 403, "forbidden")
 
 
 # What is read
@@ -289,6 +297,15 @@ def test_an_unknown_address_and_method_are_problems(api: APIClient) -> None:
     problem(response, 405, "method_not_allowed")
     assert "POST" in response["Allow"]
     problem(api.get("/echo", HTTP_ACCEPT="image/png"), 406, "not_acceptable")
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [PROBLEM_JSON, "image/png, application/problem+json;q=0.5", "application/*"],
+)
+def test_who_accepts_any_json_is_answered(accept: str, api: APIClient) -> None:
+    assert api.get("/echo", HTTP_ACCEPT=accept).status_code == 200
+    problem(api.get("/fail/missing", HTTP_ACCEPT=accept), 404, "not_found")
 
 
 # Request ids

@@ -65,7 +65,11 @@ def test_a_dead_broker_is_named(all_up: None, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_full_disk_is_named(all_up: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "DISK_FREE", 2**62)
-    assert failing(ready()) == {"disk"}
+    answer = ready()
+    assert failing(answer) == {"disk"}
+    detail = answer.json()["parts"]["disk"]["detail"]
+    assert " GiB free, " in detail
+    assert detail.endswith(f"{2**32}.0 GiB needed")
 
 
 def test_a_database_that_is_away_is_a_503_and_not_an_error(
@@ -82,3 +86,18 @@ def test_a_nul_in_an_address_is_malformed_everywhere() -> None:
     for address in ("/api/v1/tasks?q=%00", "/admin/r/1/%00/", "/health?a=%00"):
         answer = APIClient().get(address)
         assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
+
+
+@pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
+@pytest.mark.parametrize("address", ["/health", "/health/ready"])
+def test_health_is_only_read(method: str, address: str) -> None:
+    answer = getattr(APIClient(enforce_csrf_checks=True), method)(address)
+    assert (answer.status_code, answer["Allow"]) == (405, "GET, HEAD")
+    assert answer["Content-Type"] == "application/problem+json"
+    assert answer.json()["code"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize("address", ["/api/schema", "/api/docs"])
+def test_the_schema_is_open_whatever_the_key(address: str) -> None:
+    answer = APIClient().get(address, HTTP_AUTHORIZATION="Bearer wrong")
+    assert answer.status_code == 200

@@ -320,10 +320,15 @@ def test_suspects_are_asked_only_when_nobody_is_up(register, discover):
 def test_no_instance_is_503_with_retry_after(register, discover):
     register()
     Service.objects.update(state="down")
-    for name in ("search", "unknown"):
-        response = discover(name=name)
-        assert (response.status_code, response.data["code"]) == (503, "no_instance")
-        assert int(response["Retry-After"]) > 0
+    response = discover()
+    assert (response.status_code, response.data["code"]) == (503, "no_instance")
+    assert int(response["Retry-After"]) > 0
+
+
+def test_a_service_that_nobody_registered_is_not_found(register, discover):
+    register()
+    response = discover(name="unknown")
+    assert (response.status_code, response.data["code"]) == (404, "not_found")
 
 
 def test_an_unknown_strategy_is_refused(register, discover):
@@ -342,5 +347,5 @@ def test_a_beat_that_comes_between_keeps_the_instance(register, time, monkeypatc
 
 
 def test_discovery_says_which_service_has_nobody(db):
-    with pytest.raises(Problem, match="No instance of search is up"):
+    with pytest.raises(Problem, match="No instance of search is registered"):
         discovery.discover("search", "random")
