@@ -110,7 +110,7 @@ def tarred(
                 info.size = len(one[1])
                 archive.addfile(info, io.BytesIO(one[1]))
     content = file.getvalue()
-    return gzip.compress(content) if gzipped else content
+    return gzip.compress(content, mtime=0) if gzipped else content
 
 
 def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
