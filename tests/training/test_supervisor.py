@@ -171,6 +171,15 @@ def test_cancel_ends_a_deaf_job_and_its_children_by_force(
     ]
 
 
+@pytest.mark.parametrize("end", ["complete", "error", "kill"])
+def test_what_a_job_leaves_in_its_group_is_ended_however_it_ends(
+    train: Train, supervise: Supervise, end: str
+) -> None:
+    task = train(child=True, end=end)
+    supervise(task)
+    assert group_members(pid_of(task)) == []
+
+
 def test_a_wish_is_seen_at_the_next_beat_when_the_broadcast_was_lost(
     train: Train, supervise: Supervise
 ) -> None:
