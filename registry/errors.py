@@ -22,6 +22,7 @@ CATALOGUE: dict[str, tuple[int, str]] = {
     "unsupported_media_type": (415, "This type of content is not accepted"),
     "range_not_satisfiable": (416, "There is no such range"),
     "unknown_recipe": (422, "There is no such recipe"),
+    "unknown_task": (422, "There is no such task"),
     "unknown_dataset": (422, "There is no such data set"),
     "dataset_not_ready": (409, "The data set is not sealed yet"),
     "unknown_model": (404, "There is no such model"),

@@ -9,11 +9,15 @@ GIB = 1024**3
 
 @dataclass(frozen=True)
 class Resources:
-    """CPUs and GPUs as whole devices, memory in bytes."""
+    """CPUs and GPUs as whole devices, memory in bytes.
+
+    `gpu_memory` is what each of the GPUs must have at least; it is not shared out.
+    """
 
     cpus: int = 1
     gpus: int = 0
     memory: int = 0
+    gpu_memory: int = 0
 
     def fits(self, free: Resources) -> bool:
         """Whether this much can be taken from `free`."""
@@ -30,4 +34,9 @@ class Resources:
         )
 
     def as_dict(self) -> dict[str, int]:
-        return {"cpus": self.cpus, "gpus": self.gpus, "memory": self.memory}
+        return {
+            "cpus": self.cpus,
+            "gpus": self.gpus,
+            "memory": self.memory,
+            "gpu_memory": self.gpu_memory,
+        }

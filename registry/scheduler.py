@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from django.db import transaction
 
-from registry import broker, clock
+from registry import arrays, broker, clock, dependencies
 from registry.kinds import LANES
 from registry.locks import lock_until_commit
 from registry.models import Node, Stale, Task
@@ -73,6 +73,8 @@ def dispatch() -> Plan:
     """
     with transaction.atomic():
         lock_until_commit("dispatch")
+        arrays.settle()
+        dependencies.resolve()
         moment = clock.now()
         nodes = {node.name: node for node in Node.objects.up(moment)}
         line = {

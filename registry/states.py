@@ -30,6 +30,7 @@ class Move(Enum):
     START = {State.ASSIGNED}, State.RUNNING
     COMPLETE = {State.RUNNING}, State.COMPLETED
     FAIL = {State.ASSIGNED, State.RUNNING}, State.FAILED
+    FORGO = {State.PENDING}, State.FAILED
     CANCEL = set(LIVE), State.CANCELLED
     RELEASE = {State.ASSIGNED, State.RUNNING}, State.PENDING
     PAUSE = {State.RUNNING}, State.PAUSED
@@ -62,18 +63,22 @@ REASONS: dict[str, Because] = {
         Retry.FREE, "The worker was stopped; the task goes on from its checkpoint."
     ),
     "preempted": Because(Retry.FREE, "Another task took the resources for a while."),
+    "drained": Because(Retry.FREE, "Its node was drained; it goes on elsewhere."),
     "connection": Because(Retry.COUNTED, "Check the network and the services."),
     "timeout_io": Because(Retry.COUNTED, "A disk or service was too slow."),
     "broker": Because(Retry.COUNTED, "Check that the broker is up."),
     "killed": Because(
         Retry.COUNTED, "Something outside Compass ended the job process."
     ),
+    "hung": Because(
+        Retry.COUNTED, "It gave no sign of life; see its log, or raise hang_after."
+    ),
+    "exit_status": Because(Retry.COUNTED, "Read the log; the program said why."),
     "out_of_memory": Because(
         Retry.NEVER, "Ask for more memory, or take a smaller batch or model."
     ),
     "disk_full": Because(Retry.NEVER, "Free some disk space, then retry the task."),
     "time_limit": Because(Retry.NEVER, "Ask for a longer time limit."),
-    "exit_status": Because(Retry.NEVER, "Read the log; the program said why."),
     "error": Because(Retry.NEVER, "Read the end of the log; it holds the trace."),
     "bad_data": Because(Retry.NEVER, "Mend the data at the named place, upload again."),
     "bad_params": Because(Retry.NEVER, "Change the parameters and submit again."),

@@ -93,6 +93,9 @@ def _verb(
         task.fail("time_limit", text, **facts)
     elif supervisor.wish == "pause":
         task.pause(**facts)
+    elif supervisor.wish == "move":
+        text = f"{supervisor.node.name} is drained; it goes on elsewhere."
+        task.release("drained", text, **facts)
     elif supervisor.wish == "release":
         text = f"{supervisor.node.name} was stopped in good order."
         task.release("worker_stopped", text, **facts)

@@ -40,13 +40,12 @@ class Supervisor:
         *,
         is_revoked: Callable[[], bool],
         is_stopping: Callable[[], bool],
-        gpus: list[int] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.task, self.node, self._launcher = task, node, launcher
         self._is_revoked, self._is_stopping = is_revoked, is_stopping
-        self._gpus, self._monotonic = gpus or [], monotonic
-        self.wish = ""  # cancel, pause, release, time_limit or abandon
+        self._monotonic = monotonic
+        self.wish = ""  # cancel, pause, move, release, time_limit or abandon
         self._wished_at = 0.0
         self._rungs: list[str] = []
         self.peak_memory = 0
@@ -60,7 +59,8 @@ class Supervisor:
             return
         self._started = self._beaten = self._monotonic()
         try:
-            self.spec = preparation.prepare(self.task, self._gpus)
+            attempt = self.task.attempts.get(number=self.task.attempt)
+            self.spec = preparation.prepare(self.task, attempt.gpus)
             job = self._launcher.launch(self.spec)
         except Exception as error:
             ending.give_up(self.task, error)
@@ -90,7 +90,7 @@ class Supervisor:
 
     def _launched(self, job: Job) -> None:
         self.task.attempts.filter(number=self.task.attempt).update(
-            pid=job.pid, pid_started=job.ticks, boot=boot_id(), gpus=self._gpus
+            pid=job.pid, pid_started=job.ticks, boot=boot_id()
         )
 
     def _look(self, job: Job) -> None:
@@ -112,6 +112,8 @@ class Supervisor:
             self._want("time_limit")
         elif self.task.pause_requested_at:
             self._want("pause")
+        elif self.task.release_requested_at:
+            self._want("move")
         elif self._is_stopping():
             self._want("release")
 

@@ -7,7 +7,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 from registry import devices
 from registry.deliveries import Deliveries
@@ -31,18 +30,14 @@ class Worker:
         self._launcher = Launcher()
         self._deliveries = Deliveries(self._supervise)
         self._membership: Membership | None = None
-        self._gpus: list[dict[str, Any]] = []
-        self._lock = threading.Lock()
-        self._taken: set[int] = set()  # indexes of GPUs
 
     def begin(self) -> None:
         """End what an earlier life left, then offer this host's resources."""
         end_leftovers(self.name)
         self._launcher.warm_up()
-        self._gpus = devices.gpus() if self.name.startswith("gpu@") else []
         self._membership = Membership(
             self.name,
-            gpus=self._gpus,
+            gpus=devices.gpus() if self.name.startswith("gpu@") else [],
             on_beat=self._deliveries.take_untaken,
             on_lost=self._stopping.set,
         )
@@ -66,27 +61,13 @@ class Worker:
 
     def _supervise(self, task: Task, is_revoked: Callable[[], bool]) -> None:
         assert self._membership is not None
-        gpus = self._take_gpus(task.gpus)
-        try:
-            Supervisor(
-                task,
-                self._membership.node,
-                self._launcher,
-                is_revoked=is_revoked,
-                is_stopping=self._stopping.is_set,
-                gpus=gpus,
-            ).run()
-        finally:
-            with self._lock:
-                self._taken -= set(gpus)
-
-    def _take_gpus(self, count: int) -> list[int]:
-        with self._lock:
-            free = [
-                one["index"] for one in self._gpus if one["index"] not in self._taken
-            ]
-            self._taken |= set(free[:count])
-            return free[:count]
+        Supervisor(
+            task,
+            self._membership.node,
+            self._launcher,
+            is_revoked=is_revoked,
+            is_stopping=self._stopping.is_set,
+        ).run()
 
 
 def end_leftovers(name: str) -> int:

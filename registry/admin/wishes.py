@@ -9,7 +9,7 @@ from django.contrib import admin, messages
 from django.db import transaction
 from django.http import HttpRequest
 
-from registry import broker
+from registry import broker, cancellation
 from registry.models import Stale, Task
 from registry.scheduler import dispatch
 from registry.states import State
@@ -21,8 +21,7 @@ SHOWN = 20  # refusals told one by one
 def cancel(page: Any, request: HttpRequest, tasks: Any) -> None:
     def ask(task: Task) -> None:
         if task.state != State.CANCELLED:
-            task.request_cancel()
-        broker.revoke(task)
+            cancellation.cancel(task)
 
     _each(page, request, tasks, ask, "Asked to cancel", "cancelled")
 

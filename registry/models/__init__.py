@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 from registry.models.attempt import Attempt
+from registry.models.dependency import Condition, Dependency
 from registry.models.event import TaskEvent
 from registry.models.key import ApiKey, IdempotencyKey
+from registry.models.lane import Lane
+from registry.models.limit import UserLimit
 from registry.models.model_version import Alias, Model, ModelVersion
 from registry.models.node import Node
 from registry.models.pulse import Pulse
+from registry.models.reservation import Reservation
 from registry.models.service import Service, ServiceEvent
 from registry.models.task import Stale, Task
 from registry.models.upload import Upload
+from registry.models.use import Use
 
 __all__ = [
     "Alias",
     "ApiKey",
     "Attempt",
+    "Condition",
+    "Dependency",
     "IdempotencyKey",
+    "Lane",
     "Model",
     "ModelVersion",
     "Node",
     "Pulse",
+    "Reservation",
     "Service",
     "ServiceEvent",
     "Stale",
     "Task",
     "TaskEvent",
     "Upload",
+    "Use",
+    "UserLimit",
 ]

@@ -9,6 +9,7 @@ from django.db import models, transaction
 from django.db.models import Case, F, Q, Value, When
 
 from registry import clock
+from registry.models.use import GPU_WEIGHT, Use
 from registry.states import Move, State
 
 
@@ -21,6 +22,10 @@ class Change(models.Model):
 
     if TYPE_CHECKING:
         pk: int
+        kind: str
+        owner_id: int
+        cpus: int
+        gpus: int
         state: str
         attempt: int
         reason: str
@@ -28,9 +33,13 @@ class Change(models.Model):
         retries: int
         max_retries: int
         releases: int
+        started_at: datetime.datetime | None
         cancel_requested_at: datetime.datetime | None
         pause_requested_at: datetime.datetime | None
+        array: Any
         attempts: Any
+        dependencies: Any
+        elements: Any
         events: Any
 
     class Meta:
@@ -63,7 +72,8 @@ class Change(models.Model):
     def _unless_running(self, field: str, value: Any) -> Case:
         kind: Any = self._meta.get_field(field)
         new = Value(value, output_field=kind)
-        return Case(When(state=State.RUNNING, then=F(field)), default=new)
+        owned = Q(state=State.RUNNING) | Q(array_size__isnull=False)
+        return Case(When(owned, then=F(field)), default=new)
 
     def _lock(self, move: Move) -> None:
         """Hold the row, so that a wish cannot come between the look and the write."""
@@ -79,9 +89,13 @@ class Change(models.Model):
         self._write(rows, move.name.lower(), state=move.target, **changes)
 
     def _end_attempt(self, fields: dict[str, Any], **why: str) -> None:
-        self._live_attempt().update(
-            finished_at=clock.now(), outcome=self.state, **why, **fields
+        moment = clock.now()
+        ended = self._live_attempt().update(
+            finished_at=moment, outcome=self.state, **why, **fields
         )
+        if ended and self.started_at:
+            took = max((moment - self.started_at).total_seconds(), 0.0)
+            Use.add(self.owner_id, took * (self.cpus + GPU_WEIGHT * self.gpus), moment)
 
     def _write(
         self,

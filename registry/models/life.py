@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import datetime
 import random
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
-from django.db.models import F, Q, Value
-from django.db.models.functions import Coalesce
+from django.db.models import F, Q
 
 from registry import clock
-from registry.models.change import Change, Stale
-from registry.states import FINAL, LIVE, REASONS, Move, Retry, State
+from registry.kinds import KINDS
+from registry.models.array import Array
+from registry.models.change import Stale
+from registry.models.wishes import Wishes
+from registry.states import LIVE, REASONS, Move, Retry, State
 
 if TYPE_CHECKING:
     from registry.models.node import Node
@@ -20,9 +23,10 @@ if TYPE_CHECKING:
 MAX_RELEASES = 30  # placements that a task may lose without any fault of its own
 BACK_OFF = datetime.timedelta(seconds=2)  # doubled with each retry
 LONGEST_WAIT = datetime.timedelta(minutes=10)
+NOT_AGAIN = "A script that has begun is not run again unless it asks for retries."
 
 
-class Life(Change):
+class Life(Array, Wishes):
     """What may happen to a task. A worker's verbs hold its attempt in their WHERE."""
 
     class Meta:
@@ -30,8 +34,9 @@ class Life(Change):
 
     # Verbs of the scheduler
 
-    def assign(self, node: Node) -> None:
-        """Place it on the node; the attempt that begins here fences all later writes."""
+    def assign(self, node: Node, gpus: Sequence[int] = ()) -> None:
+        """Place it on the node and those of its GPUs; the attempt that begins here
+        fences all later writes."""
         moment = clock.now()
         with transaction.atomic():
             self._move(
@@ -45,6 +50,7 @@ class Life(Change):
                 started_at=None,
                 beat_at=None,
                 not_before=None,
+                release_requested_at=None,
                 waiting_for=[],
                 estimated_start=None,
                 reason="",
@@ -54,8 +60,20 @@ class Life(Change):
                 number=self.attempt,
                 node=node,
                 incarnation=node.incarnation,
+                gpus=list(gpus),
                 assigned_at=moment,
             )
+
+    def let_go(self) -> None:
+        """Stand in line, for what it waited for has come."""
+        with transaction.atomic():
+            rows = self._rows({State.PENDING}).filter(held=True)
+            self._write(rows, "let_go", held=False, waiting_for=[])
+            self.elements.filter(held=True).update(held=False)
+
+    def forgo(self, reason: str, message: str) -> None:
+        """End it unplaced, for what it waits for can no longer come."""
+        self._finish(Move.FORGO, {}, reason=reason, message=message)
 
     # Verbs of the supervisor
 
@@ -108,6 +126,9 @@ class Life(Change):
             self._lock(Move.RELEASE)
             if self.cancel_requested_at:
                 self.cancel(f"Cancelled on request. {message}", **attempt)
+            elif self.state == State.RUNNING and not self._may_run_again():
+                message = f"{message} {NOT_AGAIN}"
+                self._finish(Move.FAIL, attempt, reason=reason, message=message)
             elif self.releases >= MAX_RELEASES:
                 message = f"{message} It was placed {MAX_RELEASES} times in vain."
                 self._finish(Move.FAIL, attempt, reason=reason, message=message)
@@ -124,7 +145,13 @@ class Life(Change):
             self._lock(Move.PAUSE)
             if self.cancel_requested_at:
                 return self.cancel(f"Cancelled on request. {message}", **attempt)
-            self._move(Move.PAUSE, say=message, pause_requested_at=None, beat_at=None)
+            self._move(
+                Move.PAUSE,
+                say=message,
+                pause_requested_at=None,
+                release_requested_at=None,
+                beat_at=None,
+            )
             self._end_attempt(attempt, message=message)
         return None
 
@@ -135,56 +162,8 @@ class Life(Change):
                 raise Stale(f"task {self.pk}: attempt {self.attempt} is over")
             self.note(verb, message)
 
-    # Verbs of the user
-
-    def request_cancel(self) -> None:
-        """Cancel at once if nobody runs it; otherwise ask its supervisor to stop it."""
-        moment = clock.now()
-        said = "Cancelled on request; nothing was running."
-        with transaction.atomic():
-            self._write(
-                self._rows(LIVE),
-                "request_cancel",
-                at=moment,
-                cancel_requested_at=Coalesce("cancel_requested_at", Value(moment)),
-                state=self._unless_running("state", State.CANCELLED),
-                finished_at=self._unless_running("finished_at", moment),
-                reason=self._unless_running("reason", "cancelled_by_user"),
-                message=self._unless_running("message", said),
-                waiting_for=[],
-            )
-            if self.state in FINAL:
-                self._end_attempt({}, reason=self.reason, message=self.message)
-
-    def request_pause(self) -> None:
-        """Ask its supervisor to checkpoint and let go."""
-        asked = Coalesce("pause_requested_at", Value(clock.now()))
-        rows = self._rows({State.RUNNING})
-        self._write(rows, "request_pause", pause_requested_at=asked)
-
-    def resume(self) -> None:
-        rows = self._rows(Move.RESUME.sources)
-        self._write(rows, "resume", state=Move.RESUME.target, not_before=None)
-
-    def retry(self, *, start_over: bool = False) -> None:
-        """Begin a failed or cancelled task again, from its checkpoint if it has one."""
-        fresh: dict[str, Any] = {"progress": {}, "metrics": {}} if start_over else {}
-        self._write(
-            self._rows(Move.RETRY.sources),
-            "retry",
-            state=Move.RETRY.target,
-            finished_at=None,
-            cancel_requested_at=None,
-            pause_requested_at=None,
-            reason="",
-            message="",
-            retries=0,
-            releases=0,
-            not_before=None,
-            result={},
-            resume_from="start" if start_over else "checkpoint",
-            **fresh,
-        )
+    def _may_run_again(self) -> bool:
+        return KINDS[self.kind].is_repeatable or self.max_retries > 0
 
     def _finish(self, move: Move, attempt: dict[str, Any], **changes: Any) -> None:
         moment = clock.now()
@@ -195,6 +174,8 @@ class Life(Change):
                 say=changes.get("message", ""),
                 finished_at=moment,
                 pause_requested_at=None,
+                release_requested_at=None,
+                held=False,
                 **changes,
             )
             self._end_attempt(attempt, reason=self.reason, message=self.message)
@@ -219,6 +200,7 @@ class Life(Change):
             message=message,
             not_before=moment + wait if wait else None,
             beat_at=None,
+            release_requested_at=None,
             resume_from="checkpoint",
             **changes,
         )

@@ -39,6 +39,7 @@ class Node(models.Model):
     beat_at = models.DateTimeField(db_index=True)
     stopped_at = models.DateTimeField(null=True, blank=True)
     draining = models.BooleanField(default=False)
+    drain_note = models.CharField(max_length=200, blank=True)
     status = models.JSONField(default=dict, blank=True)  # what the lane tells of itself
 
     objects = NodeQuerySet.as_manager()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from typing import Any, Self
 
 from django.conf import settings
@@ -17,11 +18,26 @@ from registry.states import FINAL, LIVE, PLACED, REASONS, State
 __all__ = ["Stale", "Task"]
 
 
+REMEMBERED = 20  # past runs that tell how long the next one takes
+
+
 class TaskQuerySet(models.QuerySet["Task"]):
     def in_line(self, moment: datetime.datetime) -> Self:
         """Those that may be placed now, the first in line first."""
         ready = Q(not_before=None) | Q(not_before__lte=moment)
-        return self.filter(ready, state=State.PENDING).order_by("-priority", "pk")
+        rows = self.filter(ready, state=State.PENDING, held=False, array_size=None)
+        return rows.order_by("-priority", "pk")
+
+    def usual_duration(self, owner: Any, template: str) -> int | None:
+        """The 95th percentile of this user's latest runs of it, in seconds; None if none."""
+        rows = self.filter(owner=owner, template=template, state=State.COMPLETED)
+        ends = rows.order_by("-pk").values_list("started_at", "finished_at")
+        took = sorted(
+            (end - start).total_seconds()
+            for start, end in ends[:REMEMBERED]
+            if start and end
+        )
+        return math.ceil(took[(len(took) * 19 - 1) // 20]) if took else None
 
     def live(self) -> Self:
         return self.filter(state__in=LIVE)
@@ -35,6 +51,10 @@ class TaskQuerySet(models.QuerySet["Task"]):
     def submit(self, *, kind: str, **fields: Any) -> Task:
         """Accept a task: its row and first event in one transaction."""
         fields.setdefault("max_retries", KINDS[kind].max_retries)
+        if template := fields.get("template", ""):
+            fields.setdefault(
+                "expected", self.usual_duration(fields["owner"], template)
+            )
         moment = clock.now()
         with transaction.atomic():
             task = self.create(
@@ -63,8 +83,27 @@ class Task(Life):
     cpus = models.PositiveIntegerField(default=1)
     gpus = models.PositiveIntegerField(default=0)
     memory = models.PositiveBigIntegerField(default=0)  # bytes
+    gpu_memory = models.PositiveBigIntegerField(
+        default=0
+    )  # bytes that each GPU must have
     priority = models.IntegerField(default=0)
     time_limit = models.PositiveIntegerField(null=True, blank=True)  # seconds
+    soft_time_limit = models.PositiveIntegerField(null=True, blank=True)  # seconds
+    hang_after = models.PositiveIntegerField(null=True, blank=True)  # seconds
+    template = models.CharField(
+        max_length=120, blank=True
+    )  # what its runs have in common
+    expected = models.PositiveIntegerField(null=True)  # seconds, by past runs
+
+    held = models.BooleanField(default=False)  # waits for a task that it depends on
+    array = models.ForeignKey(
+        "self", null=True, on_delete=models.CASCADE, related_name="elements"
+    )
+    array_index = models.PositiveIntegerField(null=True)
+    array_size = models.PositiveIntegerField(
+        null=True
+    )  # of a head, which is never placed
+    array_limit = models.PositiveIntegerField(null=True)  # elements placed at a time
 
     state = models.CharField(max_length=12, choices=State.choices, db_index=True)
     attempt = models.PositiveIntegerField(default=0)
@@ -80,6 +119,7 @@ class Task(Life):
     not_before = models.DateTimeField(null=True)
     cancel_requested_at = models.DateTimeField(null=True)
     pause_requested_at = models.DateTimeField(null=True)
+    release_requested_at = models.DateTimeField(null=True)
 
     progress = models.JSONField(default=dict)
     metrics = models.JSONField(default=dict)  # the latest value by name
@@ -100,9 +140,24 @@ class Task(Life):
         ordering = ["-pk"]
         indexes = [
             models.Index(
-                fields=["-priority", "id"],
-                condition=Q(state=State.PENDING),
+                fields=["lane", "owner", "-priority", "id"],
+                condition=Q(state=State.PENDING, held=False, array_size=None),
                 name="task_in_line",
+            ),
+            models.Index(
+                fields=["array", "id"],
+                condition=Q(array__isnull=False),
+                name="task_of_array",
+            ),
+            models.Index(
+                fields=["id"],
+                condition=Q(array_size__isnull=False, finished_at=None),
+                name="task_open_array",
+            ),
+            models.Index(
+                fields=["owner", "template", "-id"],
+                condition=Q(state=State.COMPLETED),
+                name="task_usual_duration",
             ),
             models.Index(
                 fields=["node"], condition=Q(state__in=PLACED), name="task_placed"
@@ -124,17 +179,26 @@ class Task(Life):
             ),
             models.CheckConstraint(
                 condition=~Q(state__in=PLACED)
+                | Q(array_size__isnull=False)
                 | Q(node__isnull=False, assigned_at__isnull=False, attempt__gt=0),
                 name="task_placed_has_node",
             ),
             models.CheckConstraint(
                 condition=~Q(state=State.RUNNING)
+                | Q(array_size__isnull=False)
                 | Q(started_at__isnull=False, beat_at__isnull=False),
                 name="task_running_has_started",
             ),
             models.CheckConstraint(
                 condition=~Q(state=State.FAILED) | (~Q(reason="") & ~Q(message="")),
                 name="task_failed_says_why",
+            ),
+            models.CheckConstraint(
+                condition=Q(array_size=None) | Q(node=None, array=None),
+                name="task_head_is_nowhere",
+            ),
+            models.UniqueConstraint(
+                fields=["array", "array_index"], name="task_array_index_once"
             ),
         ]
 
@@ -147,7 +211,18 @@ class Task(Life):
 
     @property
     def resources(self) -> Resources:
-        return Resources(self.cpus, self.gpus, self.memory)
+        return Resources(self.cpus, self.gpus, self.memory, self.gpu_memory)
+
+    @property
+    def is_head(self) -> bool:
+        """Whether it stands for an array and is never placed itself."""
+        return self.array_size is not None
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What its kind was asked for; an element's stands in the head of its array."""
+        params: dict[str, Any] = (self.array or self).params
+        return params
 
     @property
     def is_final(self) -> bool:

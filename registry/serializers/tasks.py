@@ -6,7 +6,7 @@ from typing import Any
 from rest_framework import serializers
 
 from registry import clock
-from registry.models import Attempt, Node, Task, TaskEvent
+from registry.models import Attempt, Condition, Node, Task, TaskEvent
 from registry.states import State
 
 ROUTES = (
@@ -75,6 +75,20 @@ class ResourcesSerializer(StrictSerializer):
     memory = serializers.IntegerField(
         min_value=0, max_value=2**50, required=False, help_text="bytes"
     )
+    gpu_memory = serializers.IntegerField(
+        min_value=0,
+        max_value=2**50,
+        required=False,
+        help_text="bytes that each GPU must have at least",
+    )
+
+
+class DependsOnSerializer(StrictSerializer):
+    """Ids of tasks, by how each must have ended before this one begins."""
+
+    afterok = serializers.ListField(child=serializers.CharField(), required=False)
+    afterany = serializers.ListField(child=serializers.CharField(), required=False)
+    afternotok = serializers.ListField(child=serializers.CharField(), required=False)
 
 
 class TaskSerializer(serializers.ModelSerializer[Task]):
@@ -88,6 +102,8 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
     waiting_for = serializers.SerializerMethodField()
     elapsed = serializers.SerializerMethodField()
     depends_on = serializers.SerializerMethodField()
+    params = serializers.SerializerMethodField()
+    array = serializers.SerializerMethodField()
     links = serializers.SerializerMethodField()
 
     class Meta:
@@ -96,7 +112,7 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
             "id", "kind", "name", "description", "state", "reason", "message", "hint",
             "attempt", "retries", "max_retries", "priority", "lane", "resources", "params",
             "node", "owner", "progress", "metrics", "waiting_for", "estimated_start",
-            "time_limit", "created_at", "assigned_at", "started_at", "finished_at",
+            "time_limit", "soft_time_limit", "hang_after", "array", "created_at", "assigned_at", "started_at", "finished_at",
             "elapsed", "cancel_requested_at", "pause_requested_at", "depends_on", "tags",
             "result", "links",
         ]  # fmt: skip
@@ -116,8 +132,22 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
             return None
         return ((task.finished_at or self._now()) - task.started_at).total_seconds()
 
-    def get_depends_on(self, task: Task) -> list[str]:
-        return []
+    def get_depends_on(self, task: Task) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {name: [] for name in Condition.values}
+        for one in task.dependencies.all():
+            found[one.condition].append(str(one.on_number))
+        return found
+
+    def get_params(self, task: Task) -> dict[str, Any]:
+        return task.asked
+
+    def get_array(self, task: Task) -> dict[str, Any] | None:
+        """Of an element its head and index; of a head its size and limit."""
+        if task.array_id is not None:
+            return {"id": str(task.array_id), "index": task.array_index}
+        if task.is_head:
+            return {"size": task.array_size, "limit": task.array_limit}
+        return None
 
     def get_links(self, task: Task) -> dict[str, str]:
         home = f"/api/v1/tasks/{task.pk}"
@@ -179,7 +209,7 @@ class NodeSerializer(serializers.ModelSerializer[Node]):
     class Meta:
         model = Node
         fields = [
-            "name", "lane", "state", "draining", "capacity", "used", "gpus", "running",
+            "name", "lane", "state", "draining", "drain_note", "capacity", "used", "gpus", "running",
             "host", "incarnation", "registered_at", "beat_at", "stopped_at",
         ]  # fmt: skip
 
@@ -193,8 +223,8 @@ class NodeSerializer(serializers.ModelSerializer[Node]):
     def get_used(self, node: Node) -> dict[str, int]:
         total = {"cpus": 0, "gpus": 0, "memory": 0}
         for task in self._placed(node):
-            for name, amount in task.resources.as_dict().items():
-                total[name] += amount
+            for name in total:
+                total[name] += getattr(task, name)
         return total
 
     def get_running(self, node: Node) -> list[str]:

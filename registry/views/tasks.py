@@ -16,7 +16,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from registry import broker, clock, logs, store, stream
+from registry import arrays, broker, clock, dependencies, logs, store, stream
+from registry.cancellation import cancel
 from registry.errors import CATALOGUE, Problem
 from registry.models import Node, Stale, Task
 from registry.scheduler import dispatch
@@ -55,7 +56,8 @@ class TaskViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Task]):
     queryset = Task.objects.all()
 
     def get_queryset(self) -> Any:
-        rows: Any = super().get_queryset().select_related("node", "owner")
+        rows: Any = super().get_queryset().select_related("node", "owner", "array")
+        rows = rows.prefetch_related("dependencies")
         return rows.visible_to(self.request.user)
 
     @extend_schema(request=TaskChange, responses=TaskSerializer)
@@ -76,6 +78,7 @@ class TaskViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Task]):
             if not gone.exists():
                 text = f"The task is {task.state}; cancel it first."
                 raise Problem("wrong_state", text)
+            dependencies.resolve()  # while it can still be seen how it ended
             gone.delete()
         shutil.rmtree(store.task_path(task.pk), ignore_errors=True)
         return Response(status=204)
@@ -113,7 +116,7 @@ class TaskViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Task]):
         asked = RetryRequest(data=request.data)
         asked.is_valid(raise_exception=True)
         over = asked.validated_data["from"] == "start"
-        return self._again("retried", _start_over if over else Task.retry)
+        return self._again("retried", _start_over if over else _retry)
 
     @extend_schema(responses=results("Attempts", AttemptSerializer), filters=False)
     @action(detail=True, pagination_class=None)
@@ -185,12 +188,11 @@ class TaskViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Task]):
         task = self.get_object()
         try:
             if task.state != State.CANCELLED:
-                task.request_cancel()
+                cancel(task)
         except Stale:
             task.refresh_from_db()
             if task.state != State.CANCELLED:
                 raise _wrong(task, "cancelled") from None
-        broker.revoke(task)
         transaction.on_commit(dispatch, robust=True)
         return self._shown(task)
 
@@ -270,9 +272,16 @@ class Errors(GenericAPIView[Any]):
         )
 
 
+def _retry(task: Task, *, start_over: bool = False) -> None:
+    if task.is_head:
+        arrays.retry(task, start_over=start_over)
+    else:
+        task.retry(start_over=start_over)
+
+
 def _start_over(task: Task) -> None:
     with transaction.atomic():
-        task.retry(start_over=True)
+        _retry(task, start_over=True)
         task.points.all().delete()
 
 

@@ -16,6 +16,7 @@ VERBS: dict[str, Verb] = {
     "start": lambda task, node: task.start(node),
     "complete": lambda task, node: task.complete({"done": True}),
     "fail": lambda task, node: task.fail("error", "It broke."),
+    "forgo": lambda task, node: task.forgo("dependency_failed", "It came to nothing."),
     "cancel": lambda task, node: task.cancel(),
     "release": lambda task, node: task.release("node_lost", "The node is gone."),
     "pause": lambda task, node: task.pause(),

@@ -51,4 +51,5 @@ def test_the_order_of_taking_does_not_matter(
 def test_resources_are_values() -> None:
     with pytest.raises(FrozenInstanceError):
         Resources(1, 0, 0).cpus = 2  # type: ignore[misc]
-    assert Resources(1, 2, 3).as_dict() == {"cpus": 1, "gpus": 2, "memory": 3}
+    told = {"cpus": 1, "gpus": 2, "memory": 3, "gpu_memory": 4}
+    assert Resources(1, 2, 3, 4).as_dict() == told

@@ -13,7 +13,6 @@ import pytest
 from registry import clock
 from registry.models import Attempt, Node, Task
 from registry.states import State
-from training import worker
 from training.launcher import Launcher
 from training.processes import boot_id, start_ticks
 from training.worker import Worker, end_leftovers
@@ -131,25 +130,22 @@ def test_what_was_assigned_and_whose_message_was_lost_is_run_at_a_beat(
 
 
 @pytest.mark.django_db
-def test_gpus_are_given_by_index_and_come_back(
-    train: Train, own: Worker, monkeypatch: pytest.MonkeyPatch
+def test_a_job_sees_the_gpus_that_it_was_assigned_and_no_other(
+    own: Worker, node: Node, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own._gpus = [{"index": 0}, {"index": 1}, {"index": 2}]
-    own._taken = {0}
-    given: list[list[int]] = []
+    specs: list[dict[str, Any]] = []
 
-    class Fake:
-        def __init__(self, *args: Any, gpus: list[int], **options: Any) -> None:
-            given.append(gpus)
+    def launch(self: Any, spec: dict[str, Any]) -> None:
+        specs.append(spec)
+        raise RuntimeError("far enough")
 
-        def run(self) -> None:
-            assert own._taken == {0, 1, 2}
-
-    monkeypatch.setattr(worker, "Supervisor", Fake)
+    monkeypatch.setattr("training.launcher.Launcher.launch", launch)
     task = train({"gpus": 2})
+    task.attempts.update(gpus=[1, 2])
     own.run(task.pk, 1, lambda: False)
-    assert given == [[1, 2]]
-    assert own._taken == {0}
+    (spec,) = specs
+    assert spec["environment"]["CUDA_VISIBLE_DEVICES"] == "1,2"
+    assert spec["device"] == "cuda"
 
 
 @pytest.mark.django_db

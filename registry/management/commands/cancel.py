@@ -4,7 +4,7 @@ import time
 from argparse import ArgumentParser
 from typing import Any
 
-from registry import broker
+from registry import broker, cancellation
 from registry.management.output import Command as Base
 from registry.management.output import Failed, task_of
 from registry.models import Stale
@@ -26,12 +26,11 @@ class Command(Base):
         task = task_of(options["task"])
         try:
             if task.state != State.CANCELLED:
-                task.request_cancel()
+                cancellation.cancel(task)
         except Stale:
             task.refresh_from_db()
             if task.state != State.CANCELLED:
                 raise Failed(f"Task {task.pk} is {task.state} already.") from None
-        broker.revoke(task)
         broker.flush()
         dispatch()
         deadline = time.monotonic() + WAIT

@@ -1,0 +1,151 @@
+"""What a task waits for: the ends of other tasks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from django.db.models import Q
+
+from registry.errors import Problem
+from registry.models import Condition, Dependency, Stale, Task
+from registry.states import FINAL, State
+
+MOST = 1000  # tasks that one may depend on
+TOLD = 5  # of them named in a sentence
+
+Wanted = Sequence[tuple[Condition, Task]]
+DONE = {"afterok": "complete", "afterany": "end", "afternotok": "fail or be cancelled"}
+
+
+def check(user: Any, asked: Mapping[str, Sequence[Any]]) -> Wanted:
+    """The tasks asked for, by condition, each the user's own to see.
+
+    A task can only depend on tasks that are there, and never changes what it depends on, so there
+    is no circle. Raises Problem `unknown_task` or `invalid` with the fields.
+    """
+    errors: dict[str, list[str]] = {}
+    wanted: dict[tuple[Condition, int], str] = {}
+    for name, ids in asked.items():
+        if name not in Condition.values:
+            known = ", ".join(Condition.values)
+            errors[f"depends_on.{name[:60]}"] = [f"unknown; there are {known}"]
+            continue
+        for one in ids:
+            text = str(one)
+            if isinstance(one, bool) or not _is_id(text):
+                errors[f"depends_on.{name}"] = [f"{text[:60]!r} is not a task's id"]
+            else:
+                wanted[Condition(name), int(text)] = text
+    if len(wanted) > MOST:
+        errors["depends_on"] = [f"at most {MOST} tasks, not {len(wanted)}"]
+    if errors:
+        raise Problem("invalid", "depends_on is not valid.", errors=errors)
+    found = Task.objects.visible_to(user).in_bulk([pk for _, pk in wanted])
+    for (condition, pk), text in wanted.items():
+        if pk not in found:
+            field = f"depends_on.{condition.value}"
+            errors.setdefault(field, []).append(f"There is no task {text}.")
+    if errors:
+        text = "It depends on tasks that are not there, or not yours."
+        raise Problem("unknown_task", text, errors=errors)
+    return [(condition, found[pk]) for condition, pk in wanted]
+
+
+def attach(task: Task, wanted: Wanted) -> None:
+    """Hold the new task until those have ended; in the transaction that made it."""
+    Dependency.objects.bulk_create(
+        Dependency(task=task, on=other, on_number=other.pk, condition=condition)
+        for condition, other in wanted
+    )
+    Task.objects.filter(pk=task.pk).update(waiting_for=_sentences(wanted_of(task)))
+
+
+def wanted_of(task: Task) -> list[Dependency]:
+    """What it still waits for."""
+    return list(task.dependencies.filter(met=None))
+
+
+def resolve() -> int:
+    """Let go the tasks whose wishes are met, and end those whose never can be; how many.
+
+    What ends here may decide others in turn, so it goes on until nothing is decided.
+    """
+    count = 0
+    while decided := _decide():
+        for task in Task.objects.filter(
+            pk__in=decided, held=True, state=State.PENDING
+        ).order_by("pk"):
+            count += _apply(task)
+    return count
+
+
+def _decide() -> set[int]:
+    """Note which open dependencies are met by now and which never will be."""
+    ended = Q(on__state__in=FINAL) | Q(on=None)
+    rows = Dependency.objects.filter(ended, met=None).values_list(
+        "pk", "task", "condition", "on__state"
+    )
+    verdicts: dict[bool, list[int]] = defaultdict(list)
+    tasks = set()
+    for pk, task, condition, state in rows:
+        # One that was deleted before anybody looked had been final.
+        met = Condition(condition).is_met_by(state or State.CANCELLED)
+        verdicts[met].append(pk)
+        tasks.add(task)
+    for met, keys in verdicts.items():
+        for part in _parts(keys):
+            Dependency.objects.filter(pk__in=part, met=None).update(met=met)
+    return tasks
+
+
+def _apply(task: Task) -> int:
+    rows = list(task.dependencies.exclude(met=True))
+    broken = next((one for one in rows if one.met is False), None)
+    try:
+        if broken is not None:
+            _forgo(task, broken)
+        elif not rows:
+            task.let_go()
+        else:
+            Task.objects.filter(pk=task.pk, state=State.PENDING).update(
+                waiting_for=_sentences(rows)
+            )
+            return 0
+    except Stale:  # cancelled since the look
+        return 0
+    return 1
+
+
+def _forgo(task: Task, broken: Dependency) -> None:
+    state = Task.objects.filter(pk=broken.on_number).values_list("state", flat=True)
+    became = state.first() or "gone"
+    message = (
+        f"Task {broken.on_number} is {became}, but had to"
+        f" {DONE[broken.condition]} ({broken.condition})."
+    )
+    if task.is_head:
+        from registry import arrays
+
+        arrays.forgo(task, "dependency_failed", message)
+    else:
+        task.forgo("dependency_failed", message)
+
+
+def _sentences(rows: Iterable[Dependency]) -> list[str]:
+    rows = list(rows)
+    told = [
+        f"Waits for task {one.on_number} to {DONE[one.condition]} ({one.condition})."
+        for one in rows[:TOLD]
+    ]
+    rest = len(rows) - TOLD
+    return told + [f"And for {rest} more tasks."] * (rest > 0)
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 18
+
+
+def _parts(keys: Sequence[int], size: int = 500) -> Iterable[Sequence[int]]:
+    return (keys[at : at + size] for at in range(0, len(keys), size))
