@@ -12,7 +12,7 @@ FLOWER_PORT ?= 5555
 DAVIS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test lint chaos bench bench-affinity bench-tabular browser flower
+.PHONY: help install install-dev demo serve test lint chaos bench bench-affinity bench-tabular browser flower
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,8 @@ $(STAMP_DEV): requirements-dev.txt $(STAMP)
 	@touch $@
 
 install: $(STAMP) ## Make the environment in .venv
+
+install-dev: $(STAMP_DEV) ## The same with the tools of development
 
 demo: $(STAMP) ## Train on real data, predict, show it all, stop; on a fresh directory
 	@$(RUN) demo
