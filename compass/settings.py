@@ -68,10 +68,11 @@ APPEND_SLASH = True  # for the admin; the API's addresses have no trailing slash
 DATABASES: dict[str, dict[str, Any]] = {"default": ENVIRONMENT.database}
 DATABASES["default"] |= {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    DATABASES["default"]["ENGINE"] = "compass.sqlite"  # writers take turns
     DATABASES["default"]["OPTIONS"] = {
         # Immediate: a transaction that begins by reading cannot fail when it comes to write.
         "transaction_mode": "IMMEDIATE",
-        "timeout": 20,  # seconds
+        "timeout": 15,  # seconds
         "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;",
     }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -25,7 +25,7 @@ if os.environ.get("COMPASS_TEST_DATABASE") == "postgresql":
 from compass.settings import *  # noqa: E402, F403
 from compass.settings import DATA_DIR, DATABASES  # noqa: E402
 
-if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+if "sqlite" in DATABASES["default"]["ENGINE"]:
     # A file, not memory: threads and processes must see one database.
     DATABASES["default"]["TEST"] = {"NAME": str(Path(DATA_DIR) / "test.sqlite3")}
 else:
