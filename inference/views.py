@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import logging
 import time
 from typing import Any
 
 from django.conf import settings
-from django.db import OperationalError
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -24,16 +22,12 @@ from inference.serializers import (
 )
 from inference.shards import write_items
 from inference.signature import newest_that_fits
-from registry import clock
+from registry import clock, dispatcher
 from registry.addresses import resolve
-from registry.errors import Problem
 from registry.idempotency import once
 from registry.models import Node, Task
-from registry.scheduler import dispatch
 from registry.serializers.tasks import TaskSerializer
 from registry.states import State
-
-log = logging.getLogger(__name__)
 
 COUNTS = ("bytes", "hits", "misses", "loads", "failures", "evictions", "capacity")
 NOTHING_YET: dict[str, Any] = {**dict.fromkeys(COUNTS, 0), "budget": None, "models": []}
@@ -112,7 +106,7 @@ class Batch(APIView):
             response = once(request, make)
         finally:
             path.unlink(missing_ok=True)
-        _dispatch()
+        dispatcher.nudge()
         is_inline = "dataset" not in fields and count <= MOST_ONLINE
         return self._waited(request, response) if is_inline else response
 
@@ -184,10 +178,3 @@ class Evict(Tell):
     """Let a model go on every inference worker where it is idle."""
 
     command = "inference_evict"
-
-
-def _dispatch() -> None:
-    try:
-        dispatch()
-    except (OperationalError, Problem) as error:
-        log.warning("The next beat places it: %s", error)

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from celery.worker.state import revoked
 from django.db import connection
 
-from registry import clock
+from registry import clock, dispatcher
 from registry.models import Node, Task
-from registry.scheduler import dispatch
 from registry.states import State
 
 log = logging.getLogger(__name__)
@@ -48,7 +47,7 @@ class Deliveries:
         finally:
             with self._lock:
                 self._running.discard((task, attempt))
-        dispatch()
+        dispatcher.nudge()
 
     def take_untaken(self, node: Node) -> list[threading.Thread]:
         """Run what was assigned here and whose message did not come: the row is the truth."""
@@ -73,6 +72,7 @@ class Deliveries:
         deadline = time.monotonic() + seconds
         while self._running and time.monotonic() < deadline:
             time.sleep(0.05)
+        dispatcher.flush(max(deadline - time.monotonic(), 0.0))
 
     def _take_alone(self, node: Node, task: int, attempt: int) -> None:
         try:

@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.db import close_old_connections
 
-from registry import scheduler
+from registry import dispatcher
 from registry.models import Node
 from registry.models.node import BEAT_EVERY
 
@@ -42,7 +42,7 @@ class Membership(threading.Thread):
     def join_in(self) -> None:
         """Begin to beat, and let the scheduler know of the new node."""
         self.start()
-        scheduler.dispatch()
+        dispatcher.nudge()
 
     def leave(self) -> None:
         self._left.set()

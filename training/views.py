@@ -9,12 +9,11 @@ from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from registry import recipes
+from registry import dispatcher, recipes
 from registry.errors import Problem
 from registry.idempotency import once
 from registry.models import Task
 from registry.recipes import Recipe
-from registry.scheduler import dispatch
 from registry.serializers.shapes import results
 from registry.serializers.tasks import TaskSerializer
 from registry.views.tasks import TaskViewSet
@@ -35,7 +34,7 @@ class TrainingViewSet(TaskViewSet):
             asked = TrainRequest(data=request.data)
             asked.is_valid(raise_exception=True)
             task = submit(request.user, asked.validated_data)
-            transaction.on_commit(dispatch, robust=True)
+            transaction.on_commit(dispatcher.nudge, robust=True)
             response = self._shown(task)
             response["Location"] = f"/api/v1/tasks/{task.pk}"
             return response

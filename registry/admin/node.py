@@ -7,12 +7,11 @@ from django.db import transaction
 from django.db.models import DateTimeField, Value
 from django.http import HttpRequest
 
-from registry import clock
+from registry import clock, dispatcher
 from registry.admin.filters import among
 from registry.admin.page import Page
 from registry.kinds import LANES
 from registry.models import Node, Pulse
-from registry.scheduler import dispatch
 
 
 @admin.register(Node)
@@ -48,7 +47,7 @@ class NodePage(Page):
         self, request: HttpRequest, obj: Any, form: Any, change: Any
     ) -> None:
         super().save_model(request, obj, form, change)
-        transaction.on_commit(dispatch, robust=True)
+        transaction.on_commit(dispatcher.nudge, robust=True)
 
     @admin.display
     def condition(self, node: Any) -> str:

@@ -13,14 +13,13 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 
-from registry import clock, logs, store
+from registry import clock, dispatcher, logs, store
 from registry.admin import wishes
 from registry.admin.filters import OnNode, among, is_number
 from registry.admin.page import Page
 from registry.admin.task_form import TaskForm
 from registry.kinds import KINDS, LANES
 from registry.models import Task
-from registry.scheduler import dispatch
 from registry.states import FINAL, REASONS, State
 
 LATEST = 200  # attempts and events on a task's page
@@ -114,7 +113,7 @@ class TaskPage(Page):
     ) -> None:
         super().save_model(request, obj, form, change)
         if "priority" in form.changed_data:
-            transaction.on_commit(dispatch, robust=True)
+            transaction.on_commit(dispatcher.nudge, robust=True)
 
     # Deleting
 

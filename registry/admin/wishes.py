@@ -9,9 +9,8 @@ from django.contrib import admin, messages
 from django.db import transaction
 from django.http import HttpRequest
 
-from registry import broker, cancellation
+from registry import broker, cancellation, dispatcher
 from registry.models import Stale, Task
-from registry.scheduler import dispatch
 from registry.states import State
 
 SHOWN = 20  # refusals told one by one
@@ -64,7 +63,7 @@ def _each(
         else:
             met += 1
     if met:
-        transaction.on_commit(dispatch, robust=True)
+        transaction.on_commit(dispatcher.nudge, robust=True)
         messages.success(request, f"{said} {met} task{'s' * (met != 1)}.")
     for sentence in refused[:SHOWN]:
         messages.warning(request, sentence)

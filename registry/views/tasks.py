@@ -16,11 +16,19 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from registry import arrays, broker, clock, dependencies, logs, store, stream
+from registry import (
+    arrays,
+    broker,
+    clock,
+    dependencies,
+    dispatcher,
+    logs,
+    store,
+    stream,
+)
 from registry.cancellation import cancel
 from registry.errors import CATALOGUE, Problem
 from registry.models import Node, Stale, Task
-from registry.scheduler import dispatch
 from registry.serializers.shapes import ErrorEntry, FileEntry, LogPiece, results
 from registry.serializers.tasks import (
     AttemptSerializer,
@@ -193,12 +201,12 @@ class TaskViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Task]):
             task.refresh_from_db()
             if task.state != State.CANCELLED:
                 raise _wrong(task, "cancelled") from None
-        transaction.on_commit(dispatch, robust=True)
+        transaction.on_commit(dispatcher.nudge, robust=True)
         return self._shown(task)
 
     def _again(self, done: str, verb: Any) -> Response:
         task = self._moved(done, verb)
-        transaction.on_commit(dispatch, robust=True)
+        transaction.on_commit(dispatcher.nudge, robust=True)
         return self._shown(task)
 
     def _moved(self, done: str, verb: Any) -> Task:
@@ -241,7 +249,7 @@ class NodeViewSet(GenericViewSet[Node]):
     @action(detail=True, methods=["post"])
     def undrain(self, request: Request, name: str) -> Response:
         response = self._set(draining=False)
-        transaction.on_commit(dispatch, robust=True)
+        transaction.on_commit(dispatcher.nudge, robust=True)
         return response
 
     def _set(self, **changes: Any) -> Response:

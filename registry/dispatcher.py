@@ -1,0 +1,104 @@
+"""Placement in the background: whoever changes a row asks for a pass and goes on.
+
+One thread of each process runs the passes it is asked for, at most one running and one to come,
+so a thousand submits in a second cost a few passes. Nothing is lost with it: the regular dispatch
+places what a process that died was asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from django.db import connection
+
+from registry import scheduler
+
+log = logging.getLogger(__name__)
+
+REST = 2.0  # times what a pass took, between it and the next: the others write then
+LONGEST_REST = 1.0  # seconds
+IDLE = 60.0  # seconds without a wish, after which thread and connection end
+
+
+class Dispatcher:
+    """Runs passes when asked to; `run` is one pass."""
+
+    def __init__(
+        self,
+        run: Callable[[], object],
+        *,
+        rest: Callable[[float], object] = time.sleep,
+        idle: float = IDLE,
+    ) -> None:
+        self._run, self._rest, self._idle = run, rest, idle
+        self._changed = threading.Condition()
+        self._wished = self._done = 0  # wishes so far, and those that a pass has met
+        self._thread: threading.Thread | None = None
+
+    def nudge(self) -> int:
+        """Ask for a pass that begins after this moment; the number of the wish."""
+        with self._changed:
+            self._wished += 1
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(
+                    target=self._work, name="dispatcher", daemon=True
+                )
+                self._thread.start()
+            self._changed.notify_all()
+            return self._wished
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Wait until every wish so far is met; for processes that end soon."""
+        with self._changed:
+            wish = self._wished
+            return self._changed.wait_for(lambda: self._done >= wish, timeout)
+
+    def _work(self) -> None:
+        try:
+            while self._is_wished():
+                wish, began = self._wished, time.monotonic()
+                try:
+                    self._run()
+                except Exception as error:
+                    log.warning("The regular dispatch places it: %s", error)
+                    connection.close()
+                with self._changed:
+                    self._done = wish
+                    self._changed.notify_all()
+                took = time.monotonic() - began
+                self._rest(min(took * REST, LONGEST_REST))
+        finally:
+            connection.close()
+
+    def _is_wished(self) -> bool:
+        """Wait for a wish; after a long time without one the thread ends."""
+        with self._changed:
+            if self._changed.wait_for(lambda: self._wished > self._done, self._idle):
+                return True
+            self._thread = None
+            return False
+
+
+_current = Dispatcher(lambda: scheduler.dispatch())
+
+
+def nudge() -> None:
+    """Ask this process's dispatcher for a pass; costs nothing and raises nothing."""
+    _current.nudge()
+
+
+def flush(timeout: float = 5.0) -> bool:
+    """Wait until the passes asked for here were run; for processes that end soon."""
+    return _current.flush(timeout)
+
+
+def _begin_anew() -> None:
+    global _current
+    _current = Dispatcher(lambda: scheduler.dispatch())
+
+
+os.register_at_fork(after_in_child=_begin_anew)  # its parent's thread is not its own
