@@ -6,8 +6,9 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from django.conf import settings
@@ -16,6 +17,7 @@ from inference import forms
 from inference.forms import FORMS
 from inference.shards import Shards
 from inference.signature import newest_that_fits
+from registry import submission
 from registry.addresses import resolve
 from registry.errors import Problem
 from registry.models import ModelVersion, Task
@@ -62,14 +64,24 @@ def takes_all(version: ModelVersion) -> bool:
 
 
 def accept(
-    version: ModelVersion, form: str, items: Path, count: int, *, owner: Any, name: str
+    version: ModelVersion,
+    form: str,
+    items: Path,
+    count: int,
+    *,
+    user: Any,
+    asked: Mapping[str, Any] = MappingProxyType({}),
 ) -> Task:
-    """Make the task and give it its file of items; call it in a transaction."""
-    task = Task.objects.submit(
+    """Make the task and give it its file of items; call it in a transaction.
+
+    `asked` has the fields of a SubmitRequest. Raises Problem with those that do not hold.
+    """
+    name = asked.get("name") or f"Prediction of {count} items by {version}"
+    task = submission.accept(
+        **{**submission.common(user, asked), "name": name[:200]},
         kind="predict",
+        template=f"predict {version.model.name}"[:120],
         lane="inference",
-        name=name or f"Prediction of {count} items by {version}",
-        owner=owner,
         params={
             "model": str(version),
             "version_id": version.pk,

@@ -6,6 +6,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from registry.errors import Problem
+from registry.serializers.submission import SubmitRequest
 from registry.serializers.tasks import StrictSerializer
 
 MOST_ONLINE = 1000  # items of one request that is answered at once
@@ -72,7 +73,7 @@ class PredictResponse(serializers.Serializer[Any]):
     took = serializers.FloatField(help_text="seconds")
 
 
-class BatchRequest(StrictSerializer):
+class BatchRequest(SubmitRequest):
     """One of `inputs`, `protein_ligand_pairs` and `dataset`."""
 
     model = serializers.CharField(max_length=200, required=False, help_text=ADDRESS)
@@ -81,14 +82,13 @@ class BatchRequest(StrictSerializer):
     dataset = serializers.CharField(
         max_length=100, required=False, help_text="a sealed upload of CSV or JSON lines"
     )
-    name = serializers.CharField(max_length=200, required=False, allow_blank=True)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         forms = ("inputs", "protein_ligand_pairs", "dataset")
         if sum(form in attrs for form in forms) != 1:
             text = f"give one of {', '.join(forms)}"
             raise serializers.ValidationError({"inputs": [text]})
-        return attrs
+        return super().validate(attrs)
 
 
 class BatchResponse(serializers.Serializer[Any]):

@@ -95,9 +95,8 @@ class Batch(APIView):
         path, count = write_items(items)
 
         def make() -> Response:
-            name = fields.get("name", "")
             task = batches.accept(
-                version, form, path, count, owner=request.user, name=name
+                version, form, path, count, user=request.user, asked=fields
             )
             where = {"Location": f"/api/v1/tasks/{task.pk}"}
             return Response(TaskSerializer(task).data, 202, headers=where)
@@ -114,7 +113,11 @@ class Batch(APIView):
         """The results if they come within the wished time; otherwise the task as it is."""
         pk = int(response.data["id"])
         seconds = batches.wished_wait(request.headers.get("Prefer", ""))
-        if not Node.objects.up(clock.now()).filter(lane=gateway.LANE).exists():
+        is_held = Task.objects.filter(pk=pk, held=True).exists()
+        if (
+            is_held
+            or not Node.objects.up(clock.now()).filter(lane=gateway.LANE).exists()
+        ):
             seconds = 0.0
         is_over = batches.wait_until_over(pk, seconds)
         task = Task.objects.select_related("node", "owner").filter(pk=pk).first()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.db import transaction
@@ -9,7 +10,14 @@ from django.db import transaction
 from registry import arrays, dependencies
 from registry.arrays import Indexes
 from registry.dependencies import Wanted
+from registry.errors import Problem
 from registry.models import Task
+
+HIGHEST = 100  # priority that a user who is not staff may ask for
+COMMON = (
+    "name", "description", "tags", "priority", "max_retries", "time_limit",
+    "soft_time_limit", "hang_after",
+)  # fmt: skip
 
 
 def accept(
@@ -27,3 +35,21 @@ def accept(
             dependencies.resolve()
             task.refresh_from_db()
     return task
+
+
+def common(user: Any, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What `accept` takes of a checked SubmitRequest, whatever the kind.
+
+    Raises Problem `invalid` or `unknown_task` with the fields.
+    """
+    check_priority(user, asked.get("priority", 0))
+    fields = {name: asked[name] for name in COMMON if name in asked}
+    fields["depends_on"] = dependencies.check(user, asked.get("depends_on", {}))
+    return {"owner": user, **fields}
+
+
+def check_priority(user: Any, priority: int) -> None:
+    """Only staff may go above what everybody may ask for. Raises Problem `invalid`."""
+    if priority > HIGHEST and not user.is_staff:
+        text = f"at most {HIGHEST}; an administrator may go up to 1000"
+        raise Problem("invalid", f"priority: {text}.", errors={"priority": [text]})

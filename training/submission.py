@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from registry import clock, recipes, sniff, store, uploads
+from registry import clock, recipes, sniff, store, submission, uploads
 from registry.errors import Problem
 from registry.models import Node, Task, Upload
 from registry.recipes import Recipe
@@ -22,20 +22,17 @@ def submit(user: Any, asked: Mapping[str, Any]) -> Task:
     lane = choose_lane(asked["lane"])
     needs = choose_resources(recipe, lane, asked.get("resources", {}))
     refuse_too_large(lane, needs)
-    optional = {
-        name: asked[name] for name in ("max_retries", "time_limit") if name in asked
-    }
-    return Task.objects.submit(
+    common = submission.common(user, asked)
+    mode = getattr(params, "mode", None)
+    return submission.accept(
+        **{**common, "name": asked["name"] or f"{recipe.name} on {dataset['name']}"},
         kind="train",
-        owner=user,
-        name=asked["name"] or f"{recipe.name} on {dataset['name']}",
-        description=asked["description"],
-        tags=asked["tags"],
-        priority=asked["priority"],
+        template=f"train {recipe.name} {mode or ''}".strip()[:120],
         lane=lane,
         cpus=needs.cpus,
         gpus=needs.gpus,
         memory=needs.memory,
+        gpu_memory=needs.gpu_memory,
         params={
             "recipe": recipe.name,
             "params": params.model_dump(),
@@ -44,7 +41,6 @@ def submit(user: Any, asked: Mapping[str, Any]) -> Task:
             "dataset_sha256": dataset["sha256"],
             "model_name": asked.get("model_name", recipe.name),
         },
-        **optional,
     )
 
 
@@ -95,8 +91,18 @@ def choose_resources(recipe: Recipe, lane: str, asked: Mapping[str, int]) -> Res
     if (gpus > 0) != (lane == "gpu"):
         text = "the lane gpu needs one GPU or more, and the lane cpu has none"
         raise Problem("invalid", text, errors={"resources.gpus": [text]})
+    if asked.get("gpu_memory") and not gpus:
+        text = "needs a GPU: ask for the lane gpu"
+        raise Problem(
+            "invalid",
+            f"resources.gpu_memory: {text}.",
+            errors={"resources.gpu_memory": [text]},
+        )
     return Resources(
-        asked.get("cpus", default.cpus), gpus, asked.get("memory", default.memory)
+        asked.get("cpus", default.cpus),
+        gpus,
+        asked.get("memory", default.memory),
+        asked.get("gpu_memory", default.gpu_memory),
     )
 
 

@@ -83,14 +83,6 @@ class ResourcesSerializer(StrictSerializer):
     )
 
 
-class DependsOnSerializer(StrictSerializer):
-    """Ids of tasks, by how each must have ended before this one begins."""
-
-    afterok = serializers.ListField(child=serializers.CharField(), required=False)
-    afterany = serializers.ListField(child=serializers.CharField(), required=False)
-    afternotok = serializers.ListField(child=serializers.CharField(), required=False)
-
-
 class TaskSerializer(serializers.ModelSerializer[Task]):
     """A task as every route shows it; times in UTC, durations in seconds."""
 

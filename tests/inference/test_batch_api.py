@@ -76,6 +76,28 @@ def test_a_small_batch_is_answered_at_once(
     assert [json.loads(row) for row in rows] == body["results"]
 
 
+def test_a_batch_may_wait_for_other_tasks_and_then_nobody_waits_for_it(
+    version: ModelVersion, serving: None, api: APIClient, submit: Callable[..., Task]
+) -> None:
+    other = submit()
+    asked = {"depends_on": {"afterany": [str(other.pk)]}, "priority": 3, "tags": ["t"]}
+    response = post(api, {**numbers(2), **asked, "time_limit": 60})
+    assert response.status_code == 202
+    task = response.json()
+    assert task["depends_on"]["afterany"] == [str(other.pk)]
+    assert (task["priority"], task["tags"], task["time_limit"]) == (3, ["t"], 60)
+    assert (task["state"], len(task["waiting_for"])) == ("pending", 1)
+    assert Task.objects.get(pk=task["id"]).template == "predict tiny"
+
+
+def test_what_a_batch_depends_on_must_be_there(
+    version: ModelVersion, api: APIClient
+) -> None:
+    response = post(api, {**numbers(2), "depends_on": ["999"]})
+    assert (response.status_code, response.json()["code"]) == (422, "unknown_task")
+    assert not Task.objects.exists()
+
+
 def test_pairs_are_answered_with_their_binding_affinity(
     db: None, serving: None, api: APIClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,7 +43,7 @@ def placed(
 
     def placed(*values: Any) -> Task:
         path, count = write_items({"x": value} for value in values)
-        task = batches.accept(version, "inputs", path, count, owner=alice, name="")
+        task = batches.accept(version, "inputs", path, count, user=alice)
         task.assign(inference_node)
         return task
 

@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
 from registry.errors import Problem
-from registry.models import Task, Upload
+from registry.models import Node, Task, Upload
 from registry.resources import GIB
 from registry.states import State
 from tests.conftest import client_of, make_node
@@ -89,6 +89,11 @@ def test_all_parameters_are_recorded_with_the_presets_under_the_users_values(
         ({"max_retries": -1}, "invalid", "max_retries"),
         ({"model_name": "../etc"}, "invalid", "model_name"),
         ({"unknown": 1}, "invalid", "unknown"),
+        ({"soft_time_limit": 9, "time_limit": 9}, "invalid", "soft_time_limit"),
+        ({"hang_after": 0}, "invalid", "hang_after"),
+        ({"resources": {"gpu_memory": 1}}, "invalid", "resources.gpu_memory"),
+        ({"depends_on": ["7"]}, "unknown_task", "depends_on.afterok"),
+        ({"depends_on": {"before": []}}, "invalid", "depends_on.before"),
     ],
 )
 def test_bad_input_is_a_422_that_names_the_field_and_makes_nothing(
@@ -105,6 +110,34 @@ def test_bad_input_is_a_422_that_names_the_field_and_makes_nothing(
     assert problem["detail"]
     assert field is None or field in problem["errors"]
     assert not Task.objects.exists()
+
+
+def test_a_training_waits_for_others_and_carries_its_limits(
+    api: APIClient, body: dict[str, Any]
+) -> None:
+    first = post(api, body).json()
+    asked = {
+        "depends_on": [first["id"]], "priority": 5, "time_limit": 60,
+        "soft_time_limit": 50, "hang_after": 40,
+    }  # fmt: skip
+    task = post(api, body | asked).json()
+    assert task["depends_on"]["afterok"] == [first["id"]]
+    assert first["id"] in task["waiting_for"][0]
+    del asked["depends_on"]
+    assert {name: task[name] for name in asked} == asked
+
+
+def test_past_trainings_of_a_recipe_and_mode_tell_how_long_the_next_takes(
+    api: APIClient, body: dict[str, Any], node: Node, time: Any
+) -> None:
+    body["params"] = {"mode": "smoke_test"}
+    task = Task.objects.get(pk=post(api, body).json()["id"])
+    assert (task.template, task.expected) == ("train fake smoke_test", None)
+    task.assign(node)
+    task.start(node)
+    time.forward(seconds=90)
+    task.complete({})
+    assert Task.objects.get(pk=post(api, body).json()["id"]).expected == 90
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", "-Infinity"])
