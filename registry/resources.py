@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 GIB = 1024**3
+GPU_WEIGHT = 16  # CPUs that a GPU counts for
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,11 @@ class Resources:
         return Resources(
             self.cpus - taken.cpus, self.gpus - taken.gpus, self.memory - taken.memory
         )
+
+    @property
+    def weight(self) -> int:
+        """CPUs that holding it counts for in its owner's share."""
+        return self.cpus + GPU_WEIGHT * self.gpus
 
     def as_dict(self) -> dict[str, int]:
         return {

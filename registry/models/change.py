@@ -9,7 +9,8 @@ from django.db import models, transaction
 from django.db.models import Case, F, Q, Value, When
 
 from registry import clock
-from registry.models.use import GPU_WEIGHT, Use
+from registry.models.use import Use
+from registry.resources import GPU_WEIGHT
 from registry.states import Move, State
 
 

@@ -7,7 +7,6 @@ from django.conf import settings
 from django.db import models
 
 HALF_LIFE = datetime.timedelta(days=1)
-GPU_WEIGHT = 16  # CPUs that a GPU counts for
 
 
 class Use(models.Model):

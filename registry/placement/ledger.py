@@ -127,12 +127,11 @@ class Ledger:
         releases: list[Release] = []
         ends: dict[int, tuple[float, int]] = {}
         for one in self.holdings:
-            task, needs, gpus, _, _, _ = one
-            end = end_of(one, guesses=guesses)
+            end, needs = end_of(one, guesses=guesses), one.needs
             if end < inf:
-                releases.append(Release(end, needs.cpus, needs.memory, task))
-            for gpu in gpus:
-                ends[gpu] = end, task
+                releases.append(Release(end, needs.cpus, needs.memory, one.task))
+            for gpu in one.gpus:
+                ends[gpu] = end, one.task
         devices = [
             Device(gpu.index, gpu.memory, *ends.get(gpu.index, (0.0, 0)))
             for gpu in self.gpus.values()
@@ -143,11 +142,12 @@ class Ledger:
 
 def end_of(holding: Holding, *, guesses: bool) -> float:
     """When it ends, in seconds from now; infinite if unknown, as a guess is that proved wrong."""
-    if holding.ends is None:
+    ends = holding.ends
+    if ends is None or not (holding.promised or guesses):
         return inf
-    if holding.promised:
-        return max(holding.ends, SOON)
-    return holding.ends if guesses and holding.ends > 0 else inf
+    if ends > 0:
+        return ends
+    return SOON if holding.promised else inf
 
 
 def end_of_demand(demand: Demand, *, guesses: bool) -> float:

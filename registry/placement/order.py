@@ -63,4 +63,4 @@ def in_order(
 
 def ahead(needs: Resources) -> float:
     """Weighted CPU-seconds that holding it now counts as beforehand."""
-    return AHEAD * max(1, needs.cpus + 16 * needs.gpus)
+    return AHEAD * max(1, needs.weight)

@@ -48,10 +48,10 @@ class Track:
     ) -> None:
         self.releases = sorted(releases)
         self.devices = devices
-        ends, freed, emptied, _ = zip(*self.releases) if self.releases else ((),) * 4
-        self.at = [since, *ends]
-        self.cpus = list(accumulate(freed, initial=cpus))
-        self.memory = list(accumulate(emptied, initial=memory))
+        self.at = [since, *(one.at for one in self.releases)]
+        self.cpus = list(accumulate((one.cpus for one in self.releases), initial=cpus))
+        freed = (one.memory for one in self.releases)
+        self.memory = list(accumulate(freed, initial=memory))
 
     def earliest(self, needs: Resources) -> float:
         """The first moment when it fits; infinite if that hangs on unknown ends."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from bisect import bisect_right
 from math import inf
 
 from registry.placement.ledger import Ledger
@@ -20,6 +21,8 @@ from registry.placement.sizes import (
 )
 from registry.placement.terms import Absent, Booking, Demand
 from registry.resources import Resources
+
+STEPS = [step * 10**scale for scale in range(1, 7) for step in (1, 2, 5)]
 
 
 class Clockface:
@@ -142,12 +145,7 @@ def goes_first(task: int, *, is_higher: bool) -> str:
 
 def line_before(number: int) -> str:
     """How long the line before it is, in steps of 1, 2 and 5, so that it seldom changes."""
-    step = max(
-        step * scale
-        for scale in (10, 100, 1000, 10_000, 100_000)
-        for step in (1, 2, 5)
-        if step * scale <= number
-    )
+    step = STEPS[bisect_right(STEPS, number) - 1]
     return f"More than {step - 1} tasks are before it in the line."
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from registry.models import Node, Task, Use
-from registry.models.use import GPU_WEIGHT, HALF_LIFE
+from registry.models.use import HALF_LIFE
+from registry.resources import GPU_WEIGHT
 from registry.states import State
 from tests.conftest import Clock
 from tests.registry.lives import again, bring
