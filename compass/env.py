@@ -17,7 +17,14 @@ from environs import Env, EnvValidationError, validate
 PREFIX = "COMPASS_"
 UNPREFIXED = ("MAX_CONCURRENT_UPLOADS", "MODEL_CACHE_SIZE", "REGISTRY_URL")
 # Not settings: the stack tells its children, the tests choose their database.
-INTERNAL = ("COMPASS_STACK", "COMPASS_READY_FD", "COMPASS_KEY", "COMPASS_URL")
+INTERNAL = (
+    "COMPASS_STACK",
+    "COMPASS_READY_FD",
+    "COMPASS_KEY",
+    "COMPASS_URL",
+    "COMPASS_CRASHPOINT",
+    "COMPASS_CRASHPOINT_ONCE",
+)
 SOCKETS = Path("/tmp")  # noqa: S108  # of brokers whose data lies too deep
 SOCKET_PATH_LIMIT = 100  # bytes; the kernel's limit is 108 with the end mark
 REDIS = ("redis://", "rediss://", "redis+socket://")

@@ -1,0 +1,143 @@
+"""Users: they submit, cancel, pause, resume, retry and change priorities, and remember the answers."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from tests.chaos.stack import Stack
+
+FINAL = frozenset({"completed", "failed", "cancelled"})
+DATASET = "bindingdb_sample"
+MOST_LIVE = 6  # of one user
+
+
+@dataclass
+class Accepted:
+    """One task as its user knows it. `wish` is the last one that was answered with yes."""
+
+    task: int
+    key: str
+    steps: int
+    wish: str = ""
+    may_be_cancelled: bool = False
+    ended: bool = field(default=False, compare=False)
+
+
+class User(threading.Thread):
+    """Does one thing after the other, by a chance of its own, until told to stop."""
+
+    def __init__(
+        self, stack: Stack, seed: int, number: int, stop: threading.Event
+    ) -> None:
+        super().__init__(name=f"user-{number}", daemon=True)
+        self._stack, self._stop_asked = stack, stop
+        self._chance = random.Random(f"{seed}-user-{number}")
+        self._prefix, self._count = f"chaos-{seed}-{number}", 0
+        self.accepted: dict[int, Accepted] = {}
+        self.doubled: list[str] = []  # keys that gave two tasks
+
+    def run(self) -> None:
+        while not self._stop_asked.wait(self._chance.uniform(0.1, 0.8)):
+            live = [one for one in self.accepted.values() if not one.ended]
+            if len(live) < MOST_LIVE and self._chance.random() < 0.6:
+                self._submit()
+            elif live:
+                self._meddle(self._chance.choice(live))
+
+    # Wishes
+
+    def _submit(self) -> None:
+        self._count += 1
+        key = f"{self._prefix}-{self._count}"
+        steps = self._chance.randint(3, 40)
+        body = {
+            "recipe": "journal",
+            "dataset": DATASET,
+            "name": key,
+            "lane": "cpu",
+            "model_name": key,
+            "priority": self._chance.randint(-2, 2),
+            "max_retries": 20,
+            "resources": {"cpus": self._chance.choice([1, 1, 1, 2]), "memory": 2**20},
+            "params": {
+                "steps": steps,
+                "pause": self._chance.choice([0.02, 0.1, 0.3]),
+                "linger": self._chance.choice([0.0, 0.0, 0.3]),
+                "seed": self._chance.randint(0, 2**31 - 1),
+            },
+        }
+        times = 2 if self._chance.random() < 0.2 else 1  # an impatient double click
+        for _ in range(times):
+            self._insist(key, body, steps)
+
+    def _insist(self, key: str, body: dict[str, Any], steps: int) -> None:
+        """Submit until the answer is known: the key makes the repetition safe."""
+        while True:
+            answer = self._ask("POST", "/training/tasks", json=body, key=key)
+            if answer is not None and answer.status_code == 202:
+                task = int(answer.json()["id"])
+                known = [one for one in self.accepted.values() if one.key == key]
+                if known and known[0].task != task:
+                    self.doubled.append(f"{key}: tasks {known[0].task} and {task}")
+                self.accepted.setdefault(task, Accepted(task, key, steps))
+                return
+            if answer is not None and answer.status_code not in (409, 429):
+                raise AssertionError(f"refused: {answer.text[:500]}")
+            time.sleep(0.3)
+
+    def _meddle(self, one: Accepted) -> None:
+        row = self.look(one)
+        if row is None:
+            return
+        wish = self._chance.choice(
+            ["cancel", "pause", "pause", "resume", "resume", "priority", "look", "look"]
+        )
+        if row["state"] == "paused":
+            wish = "resume"
+        elif row["state"] in ("failed", "cancelled") and self._chance.random() < 0.5:
+            wish = "retry"
+        if wish == "priority":
+            body = {"priority": self._chance.randint(-5, 5)}
+            self._ask("PATCH", f"/tasks/{one.task}", json=body)
+        elif wish != "look":
+            self.wish(one, wish)
+
+    def wish(self, one: Accepted, wish: str) -> bool:
+        """Ask it once; whether the answer was yes."""
+        if wish == "cancel":
+            one.may_be_cancelled = True
+        elif wish == "retry":
+            one.ended, one.wish = False, ""
+        answer = self._ask("POST", f"/tasks/{one.task}/{wish}", json={})
+        if answer is None or answer.status_code != 202:
+            return False
+        one.wish = wish
+        return True
+
+    def look(self, one: Accepted) -> dict[str, Any] | None:
+        answer = self._ask("GET", f"/tasks/{one.task}")
+        if answer is None or answer.status_code != 200:
+            return None
+        row: dict[str, Any] = answer.json()
+        # One in four that ended is still looked at, for it may be retried.
+        one.ended = row["state"] in FINAL and self._chance.random() < 0.75
+        return row
+
+    def _ask(
+        self, method: str, path: str, *, key: str = "", **options: Any
+    ) -> httpx.Response | None:
+        """An answer, or None where there is none or the server broke off."""
+        headers = {"Idempotency-Key": key} if key else {}
+        try:
+            answer = self._stack.ask(
+                method, f"/api/v1{path}", headers=headers, wait=15, **options
+            )
+        except (httpx.HTTPError, OSError):
+            return None
+        return None if answer.status_code >= 500 else answer
