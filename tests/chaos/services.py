@@ -285,7 +285,7 @@ def _rabbitmqctl(*words: str) -> None:
         raise NotHere(f"RabbitMQ does not obey: {said}")
 
 
-def _free_port(first: int = 18_100) -> int:
+def _free_port(first: int = 18_300) -> int:
     import socket
 
     for port in range(first, first + 500):
