@@ -22,6 +22,7 @@ from registry.errors import Problem
 from registry.models import Stale, Task
 from registry.publish import Published
 from training.job import explain
+from training.lease import SILENT
 
 if TYPE_CHECKING:
     from training.launcher import Job
@@ -99,6 +100,9 @@ def _verb(
     elif supervisor.wish == "release":
         text = f"{supervisor.node.name} was stopped in good order."
         task.release("worker_stopped", text, **facts)
+    elif end.get("event") == "stopped" or job.exit_code == SILENT:
+        text = "Its worker stood still or was cut off, so the job ended itself."
+        task.release("node_lost", text, **facts)
     else:
         task.fail(*_unforeseen(job), **facts)
 

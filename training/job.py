@@ -9,7 +9,6 @@ import random
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
@@ -19,9 +18,9 @@ from typing import Any
 from registry import recipes
 from registry.errors import Problem
 from training.context import Context, Stopped
+from training.lease import Lease
 from training.processes import die_with_parent
 
-ORPHAN_GRACE = 5.0  # seconds to leave a checkpoint when the supervisor is gone
 PROBLEM_REASONS = {
     "bad_data": "bad_data",
     "unknown_dataset": "bad_data",
@@ -53,7 +52,9 @@ def main(spec: Mapping[str, Any], reports: Connection, wishes: Connection) -> No
         except OSError:
             stop.set()  # nobody listens any more
 
-    threading.Thread(target=_listen, args=(wishes, stop), daemon=True).start()
+    lease = Lease(wishes, spec["leased"])
+    threading.Thread(target=lease.listen, args=(stop.set,), daemon=True).start()
+    lease.wait()
     report(_run(spec, report, stop))
     sys.stdout.flush()
     sys.stderr.flush()
@@ -126,18 +127,6 @@ def _enter(spec: Mapping[str, Any]) -> None:
 def _use_threads(count: int) -> None:
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(count)
-
-
-def _listen(wishes: Connection, stop: threading.Event) -> None:
-    """Wait for the wish to stop; when the supervisor is gone, stop for good."""
-    try:
-        while True:
-            wishes.recv_bytes()
-            stop.set()
-    except (EOFError, OSError):
-        stop.set()
-        time.sleep(ORPHAN_GRACE)
-        os._exit(1)
 
 
 def _print(text: str) -> None:

@@ -10,9 +10,11 @@ import threading
 from collections.abc import Mapping
 from multiprocessing import connection
 from pathlib import Path
+from select import select
 from typing import Any
 
 from training import job as job_module
+from training import lease
 from training.processes import group_members, signal_group, start_ticks
 
 # Imported once before the first job; none of them may run a torch operation or a CUDA call.
@@ -61,6 +63,15 @@ class Job:
     def ask_to_stop(self) -> None:
         try:
             self._wishes.send_bytes(b"stop")
+        except OSError:
+            pass  # it is already gone
+
+    def renew(self, beaten: float) -> None:
+        """Tell it of a beat that began at that moment; the first word lets it begin."""
+        try:
+            # A job that stands still reads nothing, and a full pipe must hold nobody up.
+            if select([], [self._wishes], [], 0)[1]:
+                self._wishes.send_bytes(lease.word(beaten))
         except OSError:
             pass  # it is already gone
 

@@ -9,11 +9,17 @@ from functools import partial
 from typing import Any
 
 import psutil
-from django.db import InterfaceError, OperationalError, close_old_connections
+from django.db import (
+    InterfaceError,
+    OperationalError,
+    close_old_connections,
+    transaction,
+)
 
 from registry.models import Node, Stale, Task
 from training import ending, preparation
 from training.launcher import Job, Launcher
+from training.lease import LEASE
 from training.processes import boot_id
 from training.reports import Reports
 
@@ -22,7 +28,6 @@ log = logging.getLogger(__name__)
 TICK = 0.05  # seconds between looks at the job and at the wishes
 FLUSH_EVERY = 0.5  # seconds, when there is something new
 BEAT_EVERY = 2.0  # seconds, when there is not
-LEASE = 18.0  # seconds without a successful beat; 0.6 of what rescue allows
 # Seconds from the wish to each rung of the ladder. Training steps are shorter than the first.
 QUICK = {"terminate": 0.4, "kill": 0.7}
 PATIENT = {"terminate": 10.0, "kill": 12.0}
@@ -48,19 +53,23 @@ class Supervisor:
         self.wish = ""  # cancel, pause, move, release, time_limit or abandon
         self._wished_at = 0.0
         self._rungs: list[str] = []
+        self._is_recorded = False
         self.peak_memory = 0
 
     def run(self) -> None:
         """Claim the attempt and see it through; returns at once if it is somebody else's."""
+        # Before the claim: the database may take its time, and counts from its beginning.
+        leased, self._beaten = time.monotonic(), self._monotonic()
         try:
             self.task.start(self.node)
         except Stale as stale:
             log.info("%s", stale)
             return
-        self._started = self._beaten = self._monotonic()
+        self._started = self._monotonic()
         try:
             attempt = self.task.attempts.get(number=self.task.attempt)
             self.spec = preparation.prepare(self.task, attempt.gpus)
+            self.spec["leased"] = leased
             job = self._launcher.launch(self.spec)
         except Exception as error:
             ending.give_up(self.task, error)
@@ -79,7 +88,7 @@ class Supervisor:
 
     def _watch(self, job: Job) -> None:
         self.reports = Reports(self.task)
-        self._tell(lambda: self._launched(job))
+        self._look(job)
         while not job.is_over:
             for frame in job.frames(TICK):
                 self.reports.take(frame)
@@ -88,20 +97,33 @@ class Supervisor:
         for frame in job.frames(0):
             self.reports.take(frame)
 
-    def _launched(self, job: Job) -> None:
-        self.task.attempts.filter(number=self.task.attempt).update(
-            pid=job.pid, pid_started=job.ticks, boot=boot_id()
-        )
+    def _beat(self, job: Job) -> bool:
+        """Write what is new, at first who the job is; then let the job go on, or begin."""
+        beaten = time.monotonic()
+        if not self._tell(partial(self._write, job)):
+            return False
+        self._is_recorded = True
+        job.renew(beaten)
+        return True
+
+    def _write(self, job: Job) -> None:
+        with transaction.atomic():
+            self.reports.write(self.task)
+            if not self._is_recorded:
+                # Behind the fence, and before the job does anything: whoever takes the
+                # attempt away knows which process to end.
+                self.task.attempts.filter(number=self.task.attempt).update(
+                    pid=job.pid, pid_started=job.ticks, boot=boot_id()
+                )
 
     def _look(self, job: Job) -> None:
         """Beat when it is time, and see what the owner, the worker or the clock wish."""
         now = self._monotonic()
         silent = now - self._beaten
-        if self._is_revoked() or silent >= (
-            FLUSH_EVERY if self.reports.is_new else BEAT_EVERY
-        ):
+        due = FLUSH_EVERY if self.reports.is_new else BEAT_EVERY
+        if self._is_revoked() or silent >= due or not self._is_recorded:
             self._measure(job)
-            if self._tell(lambda: self.reports.write(self.task)):
+            if self._beat(job):
                 self._beaten, silent = now, 0.0
         limit = self.task.time_limit
         if silent > LEASE:

@@ -14,6 +14,8 @@ from registry.models import ModelVersion, Task
 from registry.states import State
 from tests.training.conftest import log_of
 from training import ending
+from training.launcher import Job
+from training.lease import LEASE
 from training.processes import group_members, start_ticks
 from training.reports import Reports
 
@@ -290,9 +292,11 @@ def test_without_a_beat_for_its_lease_the_supervisor_ends_the_job_and_says_nothi
     train: Train, supervise: Supervise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = train(steps=10_000, pause=0.01)
-    now = [0.0]
+    now, beat = [0.0], Task.beat
 
     def away(self: Task, **changes: Any) -> None:
+        if not self.attempts.get().pid:
+            return beat(self, **changes)
         now[0] += 10.0
         raise OperationalError("gone")
 
@@ -356,6 +360,41 @@ def test_completion_and_cancel_at_once_end_cancelled_without_a_model(
     supervise(task)
     assert fresh(task).state == State.CANCELLED
     assert not ModelVersion.objects.exists()
+
+
+def test_a_job_begins_only_when_its_process_stands_in_the_row(
+    train: Train, supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = train(steps=1)
+    beat, failures = Task.beat, iter(range(5))
+    logs: list[str] = []
+
+    def sometimes(self: Task, **changes: Any) -> None:
+        if next(failures, None) is not None:
+            logs.append(log_of(task))
+            raise OperationalError("gone")
+        beat(self, **changes)
+
+    monkeypatch.setattr(Task, "beat", sometimes)
+    supervise(task)
+    assert logs == [""] * 5
+    assert "from step 0" in log_of(task)
+    assert fresh(task).state == State.COMPLETED
+
+
+def test_a_job_whose_worker_stood_still_costs_no_retry(
+    train: Train, supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = train(steps=10_000, pause=0.01)
+    renew = Job.renew
+
+    def stand_still(self: Job, beaten: float) -> None:
+        renew(self, beaten - LEASE)
+
+    monkeypatch.setattr(Job, "renew", stand_still)
+    supervise(task)
+    row = fresh(task)
+    assert (row.state, row.reason, row.retries) == (State.PENDING, "node_lost", 0)
 
 
 def test_the_recorded_identity_is_the_jobs_own(

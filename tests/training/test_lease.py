@@ -1,0 +1,110 @@
+"""A job goes on only while it hears of beats."""
+
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+import pytest
+
+from training import lease
+from training.lease import GRACE, LEASE, SILENT, Lease
+from training.processes import start_ticks
+
+FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def pipe() -> tuple[Connection, Connection]:
+    reader, writer = FORK.Pipe(duplex=False)
+    return reader, writer
+
+
+def in_a_group(act: Callable[[], Any]) -> Any:
+    """A child that leads a group of its own and does this."""
+
+    def lead() -> None:
+        import os
+
+        os.setsid()
+        act()
+
+    child = FORK.Process(target=lead)
+    child.start()
+    return child
+
+
+def test_nothing_runs_before_the_first_word(
+    pipe: tuple[Connection, Connection],
+) -> None:
+    reader, writer = pipe
+    one = Lease(reader, time.monotonic())
+    threading.Thread(target=one._hear, args=(list,), daemon=True).start()
+    begun = threading.Thread(target=one.wait, daemon=True)
+    begun.start()
+    writer.send_bytes(b"stop")
+    begun.join(0.1)
+    assert begun.is_alive()
+    writer.send_bytes(lease.word(time.monotonic()))
+    begun.join(5)
+    assert not begun.is_alive()
+    writer.close()
+
+
+def test_words_that_wait_in_the_pipe_count_however_late_they_are_read(
+    pipe: tuple[Connection, Connection],
+) -> None:
+    reader, writer = pipe
+    one, stops = Lease(reader, time.monotonic() - 2 * LEASE), []
+    now = time.monotonic()
+    writer.send_bytes(lease.word(now))
+    writer.send_bytes(b"stop")
+    writer.close()
+    one._hear(lambda: stops.append(1))
+    assert one._until == now + LEASE
+    assert stops == [1]
+
+
+def test_an_old_word_does_not_extend_it(pipe: tuple[Connection, Connection]) -> None:
+    reader, writer = pipe
+    long_ago = time.monotonic() - 60
+    one = Lease(reader, long_ago)
+    writer.send_bytes(lease.word(long_ago))
+    assert one._hear(list) == long_ago + LEASE
+
+
+def test_a_job_that_stood_still_as_long_as_its_worker_ends_at_once(
+    pipe: tuple[Connection, Connection],
+) -> None:
+    reader, _writer = pipe
+    one = Lease(reader, time.monotonic() - LEASE - GRACE)
+    child = in_a_group(lambda: one.listen(lambda: None))
+    child.join(GRACE - 1)
+    assert child.exitcode == SILENT
+
+
+def test_what_the_job_started_ends_with_it(
+    pipe: tuple[Connection, Connection],
+) -> None:
+    reader, _writer = pipe
+    told, tell = FORK.Pipe(duplex=False)
+    one = Lease(reader, time.monotonic() - LEASE - GRACE)
+
+    def work() -> None:
+        sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
+        tell.send(subprocess.Popen(sleeper).pid)
+        one.listen(lambda: None)
+
+    child = in_a_group(work)
+    pid = told.recv()
+    child.join(GRACE)
+    deadline = time.monotonic() + 5
+    while start_ticks(pid) is not None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert start_ticks(pid) is None

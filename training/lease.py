@@ -1,0 +1,73 @@
+"""How long a job may go on without a word from its supervisor.
+
+A supervisor that is frozen or cut off cannot stop its job, and after 30 s without a beat the task
+may run elsewhere. So each beat that the database has taken is told to the job, as a moment of the
+host's monotonic clock, which all its processes share; and a job that hears of none ends by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+
+from training.processes import group_members
+
+LEASE = (
+    18.0  # seconds from the last beat to the wish to stop; 0.6 of what rescue allows
+)
+GRACE = 5.0  # seconds from there to the end by force, to leave a checkpoint
+SILENT = 75  # the exit code of a job that ended so
+WORD = b"lease "
+
+
+class Lease:
+    """The job's side. `begun` is the moment of the claim; nothing runs before `wait` returns."""
+
+    def __init__(self, wishes: Connection, begun: float) -> None:
+        self._wishes, self._until = wishes, begun + LEASE
+        self._heard = threading.Event()
+
+    def wait(self) -> None:
+        """Wait until the supervisor has recorded this process, and so may answer for it."""
+        self._heard.wait()
+
+    def listen(self, stop: Callable[[], object]) -> None:
+        """Call `stop` at the supervisor's wish, or when it is silent or gone; then end the job."""
+        grace_from = self._hear(stop)
+        stop()
+        time.sleep(max(0.0, grace_from + GRACE - time.monotonic()))
+        end_group()
+
+    def _hear(self, stop: Callable[[], object]) -> float:
+        try:
+            # What waits in the pipe counts, however late this thread comes to read it.
+            while self._wishes.poll(max(0.0, self._until - time.monotonic())):
+                words = self._wishes.recv_bytes()
+                if words.startswith(WORD):
+                    self._until = float(words.removeprefix(WORD)) + LEASE
+                    self._heard.set()
+                else:
+                    stop()
+        except (EOFError, OSError):
+            return min(self._until, time.monotonic())
+        return self._until
+
+
+def word(beaten: float) -> bytes:
+    """What the supervisor says after a beat that began at that moment."""
+    return WORD + repr(beaten).encode()
+
+
+def end_group() -> None:
+    """End the rest of the job's own group, then the job."""
+    for member in group_members(os.getpgid(0)):
+        if member != os.getpid():
+            try:
+                os.kill(member, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+    os._exit(SILENT)
