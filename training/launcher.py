@@ -14,18 +14,27 @@ from select import select
 from typing import Any
 
 from training import job as job_module
-from training import lease
+from training import lease, marks
 from training.processes import group_members, signal_group, start_ticks
+from training.scripts import shim
 
 # Imported once before the first job; none of them may run a torch operation or a CUDA call.
-PRELOAD = ["training.job", "training.preload"]
+PRELOAD = ["training.job", "training.scripts.shim", "training.preload"]
+# What runs in the job process, by the kind of task.
+MAINS = {"train": job_module.main, "script": shim.main}
 
 
 class Job:
-    """One forked job process, the leader of a group of its own."""
+    """One forked job process, the leader of a group of its own.
 
-    def __init__(self, process: Any, reports: Any, wishes: Any) -> None:
+    With a mark, all that carry it belong to the job, in whichever group they are.
+    """
+
+    def __init__(
+        self, process: Any, reports: Any, wishes: Any, mark: int | None = None
+    ) -> None:
         self._process, self._reports, self._wishes = process, reports, wishes
+        self._mark = mark
         self.pid: int = process.pid
         self.ticks = start_ticks(self.pid) or 0
 
@@ -61,8 +70,12 @@ class Job:
         return found
 
     def ask_to_stop(self) -> None:
+        self.wish(b"stop")
+
+    def wish(self, words: bytes) -> None:
+        """Say something to the job: stop, check, or signal and its name."""
         try:
-            self._wishes.send_bytes(b"stop")
+            self._wishes.send_bytes(words)
         except OSError:
             pass  # it is already gone
 
@@ -79,11 +92,14 @@ class Job:
         signal_group(self.pid, signal.SIGTERM)
 
     def kill(self) -> None:
+        if self._mark is not None:
+            marks.kill(marks.carriers(self._mark))
         signal_group(self.pid, signal.SIGKILL)
 
     def members(self) -> list[int]:
-        """The processes of its group that still live."""
-        return group_members(self.pid)
+        """The processes of it that still live."""
+        marked = [] if self._mark is None else marks.carriers(self._mark)
+        return marked or group_members(self.pid)
 
     def close(self) -> None:
         """Reap it and free its pipes; it must be over."""
@@ -112,11 +128,11 @@ class Launcher:
             forkserver.ensure_running()
 
     def launch(self, spec: Mapping[str, Any]) -> Job:
-        """Start a job; `spec` is plain data, see training.job."""
+        """Start a job; `spec` is plain data, see training.preparation."""
         reports, reports_end = self._context.Pipe(duplex=False)
         wishes_end, wishes = self._context.Pipe(duplex=False)
         process = self._context.Process(
-            target=job_module.main,
+            target=MAINS[spec.get("kind", "train")],
             args=(dict(spec), reports_end, wishes_end),
             name=f"job-{spec['task']}",
         )
@@ -127,7 +143,7 @@ class Launcher:
         finally:
             reports_end.close()
             wishes_end.close()
-        return Job(process, reports, wishes)
+        return Job(process, reports, wishes, spec.get("mark"))
 
 
 def _set_environment() -> None:

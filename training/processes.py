@@ -12,6 +12,11 @@ PR_SET_PDEATHSIG = 1
 
 
 @cache
+def libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+@cache
 def boot_id() -> str:
     """The kernel's name for this boot of this host."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -61,6 +66,6 @@ def die_with_parent(parent: int) -> None:
 
     The parent is looked at again, for it may have gone before the call.
     """
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc().prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
