@@ -38,6 +38,8 @@ PROBLEM_JSON = "application/problem+json"
 USE_NOTED_EVERY = timedelta(minutes=1)
 DEEPEST = 64  # levels of a JSON body
 JSON_LIKE = re.compile(r"(^|,)\s*application/([a-z0-9.+-]+\+)?json\s*(;|,|$)")
+ODD_TEXT = "A text holds a NUL or a lone surrogate."
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 SANE_ID = re.compile(r"[0-9]{1,18}\Z")
 CODES: dict[type[Exception], str] = {
     exceptions.ParseError: "malformed",
@@ -101,9 +103,18 @@ class HasScope(BasePermission):
 
 
 class StrictJSONParser(JSONParser):
-    """JSON without NaN, NUL or lone surrogates, and an object at the top."""
+    """JSON without NaN, NUL or lone surrogates, and an object at the top.
 
-    def parse(self, stream: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    A view's `texts` name the fields whose odd text is the field's error, not the body's.
+    """
+
+    def parse(
+        self,
+        stream: Any,
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        view = (parser_context or {}).get("view")
         try:
             text = stream.read().decode("utf-8")
             if not text.strip():
@@ -115,6 +126,11 @@ class StrictJSONParser(JSONParser):
             raise exceptions.ParseError(f"The body is not JSON: {error}.") from None
         if not isinstance(value, dict):
             raise exceptions.ParseError("The body must be a JSON object.")
+        for name in getattr(view, "texts", ()):
+            if isinstance(value.get(name), str) and _is_odd(value[name]):
+                raise Problem(
+                    "invalid", f"{name}: {ODD_TEXT}", errors={name: [ODD_TEXT]}
+                )
         _refuse_odd_text(value)
         return value
 
@@ -244,13 +260,17 @@ def _finite(text: str) -> float:
     return value
 
 
+def _is_odd(text: str) -> bool:
+    return "\x00" in text or LONE_SURROGATE.search(text) is not None
+
+
 def _refuse_odd_text(value: Any, depth: int = 0) -> None:
     """PostgreSQL keeps no NUL, and nothing keeps half a surrogate pair."""
     if depth > DEEPEST:
         raise exceptions.ParseError("The JSON is nested too deep.")
     if isinstance(value, str):
-        if "\x00" in value or any("\ud800" <= char <= "\udfff" for char in value):
-            raise exceptions.ParseError("A text holds a NUL or a lone surrogate.")
+        if _is_odd(value):
+            raise exceptions.ParseError(ODD_TEXT)
     elif isinstance(value, dict):
         for name, item in value.items():
             _refuse_odd_text(name, depth + 1)

@@ -59,6 +59,8 @@ class Environment:
     upload_expiry_hours: int
     model_cache_size: int
     predict_timeout: int
+    log_limit: int
+    script_disk_limit: int
     log_level: str
 
 
@@ -92,6 +94,10 @@ def read() -> Environment:
         ),
         "model_cache_size": plain.int("MODEL_CACHE_SIZE", 8, validate=positive),
         "predict_timeout": env.int("PREDICT_TIMEOUT", 30, validate=positive),
+        "log_limit": env.int("LOG_LIMIT", 64 * 1024**2, validate=positive),
+        "script_disk_limit": env.int(
+            "SCRIPT_DISK_LIMIT", 10 * 1024**3, validate=positive
+        ),
         "log_level": env.str(
             "LOG_LEVEL",
             "INFO",

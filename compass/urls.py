@@ -13,6 +13,8 @@ urlpatterns = [
     path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path("api/v1/", include("registry.urls")),
     path("api/v1/", include("training.urls")),
+    path("api/v1/", include("training.older_urls")),
+    path("", include("training.older_urls")),
     path("api/v1/", include("inference.urls")),
     path("admin/", admin.site.urls),
 ]

@@ -134,6 +134,7 @@ def delete(upload: Upload) -> None:
         if row is None:
             return
         uses = Q(params__dataset=str(row.pk)) | Q(params__dataset=row.pk)
+        uses |= Q(params__uploads__has_key=str(row.pk))
         task = Task.objects.live().filter(uses).first()
         if task is not None:
             text = f"Task {task.pk} uses it and is {task.state}."

@@ -21,6 +21,7 @@ from registry import publish
 from registry.errors import Problem
 from registry.models import Stale, Task
 from registry.publish import Published
+from training import script_ending
 from training.job import explain
 from training.lease import SILENT
 
@@ -41,6 +42,8 @@ def write(supervisor: Supervisor, job: Job) -> None:
     if supervisor.wish != "abandon":
         try:
             _insist(lambda: supervisor.reports.write(task))
+            if task.kind == "script":
+                script_ending.keep_files(task, spec)
             published = _published(supervisor)
             _insist(lambda: _verb(supervisor, job, published))
         except Stale as stale:
@@ -80,9 +83,12 @@ def _verb(
         "peak_memory": supervisor.peak_memory or None,
         "log_end": Path(supervisor.spec["log"]).stat().st_size,
     }
+    facts |= script_ending.facts(end)
     task.refresh_from_db(fields=["cancel_requested_at"])
     if supervisor.wish == "cancel" or task.cancel_requested_at:
         task.cancel(**facts)
+    elif script_ending.is_its_own(supervisor):
+        script_ending.write(task, end, facts)
     elif isinstance(published, Published):
         _complete(task, published, facts)
     elif published is not None:

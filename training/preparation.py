@@ -9,7 +9,7 @@ from typing import Any
 from registry import store, uploads
 from registry.errors import Problem
 from registry.models import Task, Upload
-from training import data
+from training import data, script_preparation
 from training.submission import refuse_other_types
 
 LOG = "log.txt"
@@ -18,9 +18,19 @@ LOG = "log.txt"
 def prepare(task: Task, gpus: list[int]) -> dict[str, Any]:
     """Make the attempt's directories and the plain data that the job is launched with.
 
-    Raises Problem if the data set is gone, or is no CSV file.
+    Raises Problem if what it reads is gone, or is no CSV file where a training reads it.
     """
     home = store.task_path(task.pk)
+    home.mkdir(parents=True, exist_ok=True)
+    log = home / LOG
+    log.touch()
+    task.attempts.filter(number=task.attempt).update(log_start=log.stat().st_size)
+    if task.kind == "script":
+        return script_preparation.prepare(task, gpus, log)
+    return _training(task, gpus, home, log)
+
+
+def _training(task: Task, gpus: list[int], home: Path, log: Path) -> dict[str, Any]:
     attempt = home / f"attempt-{task.attempt}"
     checkpoints = home / "checkpoints"
     if task.resume_from == "start":
@@ -29,10 +39,8 @@ def prepare(task: Task, gpus: list[int]) -> dict[str, Any]:
         shutil.rmtree(old, ignore_errors=True)
     for directory in (checkpoints, attempt / "output", attempt / "scratch"):
         directory.mkdir(parents=True, exist_ok=True)
-    log = home / LOG
-    log.touch()
-    task.attempts.filter(number=task.attempt).update(log_start=log.stat().st_size)
     return {
+        "kind": task.kind,
         "task": task.pk,
         "recipe": task.params["recipe"],
         "params": task.params["params"],

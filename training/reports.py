@@ -12,7 +12,7 @@ from registry import clock
 from registry.models import Task
 from training.models import Metric
 
-ENDS = frozenset({"completed", "stopped", "failed"})
+ENDS = frozenset({"completed", "stopped", "failed", "exited"})
 LONGEST_NOTE = 2000  # characters
 
 
@@ -38,7 +38,10 @@ class Reports:
             self._notes.append(_text(frame.get("text", ""), LONGEST_NOTE))
             self.is_new = True
         elif kind in ENDS:
-            self.end = {name: _text(value) for name, value in frame.items()}
+            self.end = {
+                name: value if value is None or isinstance(value, int) else _text(value)
+                for name, value in frame.items()
+            }
 
     def write(self, task: Task) -> None:
         """Beat with all that is new, in one transaction behind the attempt's fence."""

@@ -3,10 +3,12 @@ from __future__ import annotations
 from django.urls import path, re_path
 from rest_framework.routers import SimpleRouter
 
+from training.script_views import ScriptViewSet
 from training.views import RecipeDetail, RecipeList, TaskMetrics, TrainingViewSet
 
 router = SimpleRouter(trailing_slash=False)
 router.register("training/tasks", TrainingViewSet, basename="training-task")
+router.register("scripts", ScriptViewSet, basename="script")
 
 urlpatterns = [
     *router.urls,

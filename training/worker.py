@@ -12,8 +12,11 @@ from registry import devices
 from registry.deliveries import Deliveries
 from registry.membership import Membership
 from registry.models import Attempt, Task
+from training import cores, marks
 from training.launcher import Launcher
 from training.processes import group_members, is_alive, signal_group
+from training.script_preparation import place_of
+from training.scripts import groups
 from training.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -61,13 +64,16 @@ class Worker:
 
     def _supervise(self, task: Task, is_revoked: Callable[[], bool]) -> None:
         assert self._membership is not None
-        Supervisor(
-            task,
-            self._membership.node,
-            self._launcher,
-            is_revoked=is_revoked,
-            is_stopping=self._stopping.is_set,
-        ).run()
+        try:
+            Supervisor(
+                task,
+                self._membership.node,
+                self._launcher,
+                is_revoked=is_revoked,
+                is_stopping=self._stopping.is_set,
+            ).run()
+        finally:
+            cores.give_back(task.celery_id)
 
 
 def end_leftovers(name: str) -> int:
@@ -85,6 +91,11 @@ def end_leftovers(name: str) -> int:
                     break
                 time.sleep(0.02)
             count += 1
+    mark = marks.of_node(place_of(name))
+    count += len(marks.carriers(mark))
+    if left := marks.end(mark):
+        log.error("%s processes of earlier scripts cannot be ended", left)
+    groups.remove_leftovers(f"{mark >> marks.JOB_BITS:x}")
     return count
 
 

@@ -22,12 +22,14 @@ from registry import (
     clock,
     dependencies,
     dispatcher,
+    jail,
     logs,
     store,
     stream,
 )
 from registry.cancellation import cancel
 from registry.errors import CATALOGUE, Problem
+from registry.kinds import KINDS
 from registry.models import Node, Stale, Task
 from registry.serializers.shapes import ErrorEntry, FileEntry, LogPiece, results
 from registry.serializers.tasks import (
@@ -39,6 +41,8 @@ from registry.serializers.tasks import (
     TaskSerializer,
 )
 from registry.states import FINAL, State
+
+MOST_FILES = 10_000  # of one task that are listed
 
 
 class TaskFilter(filters.FilterSet):  # type: ignore[misc]
@@ -104,7 +108,7 @@ class TaskViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Task]):
     @extend_schema(request=None, responses={202: TaskSerializer})
     @action(detail=True, methods=["post"])
     def pause(self, request: Request, pk: str) -> Response:
-        task = self._moved("paused", Task.request_pause)
+        task = self._moved("paused", _pause)
         broker.revoke(task)
         return self._shown(task)
 
@@ -173,24 +177,21 @@ class TaskViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Task]):
     @action(detail=True, pagination_class=None)
     def files(self, request: Request, pk: str) -> Response:
         home = store.task_path(self.get_object().pk) / "files"
-        found = sorted(home.iterdir()) if home.is_dir() else []
+        found = jail.walk(home, MOST_FILES)
         return Response(
-            {
-                "results": [
-                    {"name": path.name, "size": path.stat().st_size}
-                    for path in found
-                    if path.is_file() and not path.is_symlink()
-                ]
-            }
+            {"results": [{"name": name, "size": size} for name, size in found]}
         )
 
     @extend_schema(responses={(200, "application/octet-stream"): OpenApiTypes.BINARY})
-    @action(detail=True, url_path=r"files/(?P<name>[A-Za-z0-9_.-]{1,200})")
+    @action(detail=True, url_path=r"files/(?P<name>.{1,1000})")
     def file(self, request: Request, pk: str, name: str) -> FileResponse:
-        path = store.task_path(self.get_object().pk) / "files" / name
-        if name.startswith(".") or path.is_symlink() or not path.is_file():
+        home = store.task_path(self.get_object().pk) / "files"
+        descriptor = jail.open_file(home, name) if home.is_dir() else None
+        if descriptor is None:
             raise Problem("not_found", "The task has no file of that name.")
-        return FileResponse(path.open("rb"), as_attachment=True, filename=name)
+        file = open(descriptor, "rb")  # noqa: PTH123, SIM115  # the response closes it
+        short = name.rpartition("/")[2]
+        return FileResponse(file, as_attachment=True, filename=short)
 
     def _cancelled(self) -> Response:
         task = self.get_object()
@@ -278,6 +279,13 @@ class Errors(GenericAPIView[Any]):
                 ]
             }
         )
+
+
+def _pause(task: Task) -> None:
+    if not KINDS[task.kind].is_repeatable:
+        text = "A script has no checkpoint to go on from, so it cannot be paused."
+        raise Problem("wrong_state", text)
+    task.request_pause()
 
 
 def _retry(task: Task, *, start_over: bool = False) -> None:

@@ -6,6 +6,7 @@ script begins stays below it, whatever session it makes for itself, so none is l
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import selectors
@@ -15,11 +16,12 @@ import time
 import traceback
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from training import marks
 from training.processes import PR_SET_PDEATHSIG, libc
-from training.scripts import environment, program, tree
+from training.scripts import environment, inputs, program, tree
 from training.scripts.groups import Group
 from training.scripts.limits import Limits, Verdict
 from training.scripts.output import Output
@@ -47,6 +49,7 @@ class Shim:
     ) -> None:
         self._spec, self._reports, self._wishes = spec, reports, wishes
         self._launcher = os.getppid()
+        self._program = 0
         self._status: int | None = None  # of the script, as wait gives it
         self._verdict: Verdict | None = None
         self._was_asked = self._is_orphan = self._is_killed = False
@@ -57,17 +60,25 @@ class Shim:
         try:
             if self._spec["groups"]:
                 self._group = Group(f"{self._spec['mark']:x}", self._spec["memory"])
+            work = Path(self._spec["work"])
+            placed = inputs.place(work, self._spec["inputs"], self._should_stop)
             self._output = Output(self._spec)
             self._limits = Limits(self._spec, self._group)
-            self._program = program.start(self._spec, own, self._output, self._group)
-            self._watch()
+            if not self._should_stop():
+                self._program = program.start(
+                    self._spec, own, self._output, self._group
+                )
+                self._watch()
             left = self._end_all()
             self._output.drain()
+            inputs.remove_unchanged(work, placed)
             self._conclude(left)
             self._output.close()
         except (OSError, ValueError) as error:
+            is_full = getattr(error, "errno", 0) in (errno.ENOSPC, errno.EDQUOT)
+            reason = "disk_full" if is_full else "error"
             text = f"The script could not be started: {error}."
-            self._report({"event": "failed", "reason": "error", "message": text})
+            self._report({"event": "failed", "reason": reason, "message": text})
         finally:
             if self._group is not None:
                 self._group.remove()
@@ -114,6 +125,12 @@ class Shim:
                     self._output.read(key.fd)
                     if key.fd not in self._output.sources:
                         selector.unregister(key.fd)
+
+    def _should_stop(self) -> bool:
+        """Whether it was asked to end before it began."""
+        while self._wishes.poll() and not self._is_orphan:
+            self._hear()
+        return self._was_asked or self._is_killed or self._is_orphan
 
     def _is_over(self) -> bool:
         """Whether it has ended, took too much, or is to be ended by force."""
@@ -182,7 +199,8 @@ class Shim:
 
     def _conclude(self, left: int) -> None:
         self._verdict = self._verdict or self._limits.came_to_its_memory()
-        status = self._status or 0
+        # A script that never began ended by the wish.
+        status = signal.SIGTERM if self._status is None else self._status
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
         code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
         reason, message = self._verdict or ("", "")

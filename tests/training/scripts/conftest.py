@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from training import marks
 from training.launcher import Job, Launcher
 from training.scripts import environment
 
-PLACE = "tests of scripts"
+PLACE = f"tests of scripts by {os.getpid()}"  # others may test at the same time
 MIB = 1024**2
 
 
@@ -32,7 +33,7 @@ class Run:
             "scratch": str(home / "scratch"), "log": str(home / "log.txt"),
             "log_limit": 64 * MIB, "disk_limit": 0, "stdout": "stdout",
             "stderr": "stderr", "named": [], "env": {}, "cpus": 1, "memory": 0,
-            "gpus": [], "affinity": [], "groups": True, **changes,
+            "gpus": [], "affinity": [], "inputs": {}, "groups": True, **changes,
         }  # fmt: skip
         self.spec["environment"] = environment.words(self.spec)
         self.frames: list[dict[str, Any]] = []

@@ -119,11 +119,11 @@ def test_the_death_of_worker_and_launcher_ends_everything(tmp_path: Path) -> Non
     note = tmp_path / "note"
     script = ESCAPES["an empty environment"].replace("NOTE", str(note)) + "\nsleep 600"
     worker = subprocess.Popen(
-        [sys.executable, "-c", WORKER, str(tmp_path), script],
+        [sys.executable, "-c", WORKER, str(tmp_path), script, PLACE],
         cwd=Path(__file__).parent.parent.parent.parent,
     )
     wait_for(lambda: note.exists() and note.read_text())
-    mark = marks.of_node(PLACE + " death")
+    mark = marks.of_node(f"{PLACE} death")
     marked = marks.carriers(mark)
     assert len(marked) >= 4  # the shim, bash, its sleep and the one that went away
     worker.kill()
@@ -137,7 +137,7 @@ from pathlib import Path
 from tests.training.scripts import conftest
 from training.launcher import Launcher
 from training import marks
-conftest.PLACE += " death"
+conftest.PLACE = f"{sys.argv[3]} death"
 if __name__ == "__main__":
     one = conftest.Run(Launcher(["training.job", "training.scripts.shim"]), Path(sys.argv[1]) / "run", sys.argv[2])
     while True:

@@ -1,0 +1,57 @@
+"""How an attempt of a script ended: its exit code or signal, and the files that it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry import jail, store
+from registry.models import Stale, Task
+from training.script_files import LISTED
+
+if TYPE_CHECKING:
+    from training.supervisor import Supervisor
+
+OWN_DOING = ("out_of_memory", "disk_full")  # whatever was wished meanwhile
+
+
+def keep_files(task: Task, spec: Mapping[str, Any]) -> None:
+    """Show the files that the script left, instead of an earlier attempt's."""
+    home = Path(spec["home"])
+    target = store.task_path(task.pk) / "files"
+    if target.exists():
+        target.replace(home / "files-before")  # goes with the attempt's directory
+    Path(spec["work"]).replace(target)
+
+
+def facts(end: Mapping[str, Any]) -> dict[str, Any]:
+    """What the attempt keeps of the script itself, instead of its job process's."""
+    if end.get("event") != "exited":
+        return {}
+    peak = {"peak_memory": end["peak_memory"]} if end["peak_memory"] else {}
+    return {"exit_code": end["exit_code"], "signal": end["signal"], **peak}
+
+
+def is_its_own(supervisor: Supervisor) -> bool:
+    """Whether the script itself tells how it ended, and not what was wished of it."""
+    end = supervisor.reports.end or {}
+    if end.get("event") != "exited":
+        return False
+    was_asked = supervisor.wish and end["was_asked"]
+    return not was_asked or end["reason"] in OWN_DOING
+
+
+def write(task: Task, end: Mapping[str, Any], attempt: dict[str, Any]) -> None:
+    """Complete it, or fail it with the reason that its job process found."""
+    if end["reason"]:
+        return task.fail(end["reason"], end["message"], **attempt)
+    names = [name for name, _ in jail.walk(store.task_path(task.pk) / "files", LISTED)]
+    try:
+        task.complete({"exit_code": end["exit_code"], "files": names}, **attempt)
+    except Stale:
+        task.refresh_from_db()
+        if not task.cancel_requested_at:
+            raise
+        task.cancel(**attempt)
+    return None
