@@ -32,19 +32,17 @@ def wrong(name: str) -> str:
     return ""
 
 
-def create(root: Path, name: str) -> int:
-    """A descriptor to append to that file, which is made anew with its directories.
+def create(root: Path, name: str, *, flags: int = os.O_APPEND) -> int:
+    """A descriptor to write that file, which is made anew with its directories.
 
     Raises ValueError for a bad name, OSError where a link or no directory stands in the way.
     """
     if text := wrong(name):
         raise ValueError(f"{name[:100]!r} {text}")
     directory = _enter(root, name, make=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC | os.O_NOFOLLOW
+    flags |= os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        return os.open(
-            name.rpartition("/")[2], flags | os.O_CLOEXEC, 0o640, dir_fd=directory
-        )
+        return os.open(name.rpartition("/")[2], flags, 0o640, dir_fd=directory)
     finally:
         os.close(directory)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,9 +20,10 @@ def place(
     """Copy each source to its name; what is there then, to tell later what was changed."""
     placed = {}
     for name, source in inputs.items():
-        target, reading = jail.create(work, name), os.open(source, os.O_RDONLY)
+        target = jail.create(work, name, flags=0)
+        reading = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            while not should_stop() and os.copy_file_range(reading, target, PIECE):
+            while not should_stop() and _copy(reading, target):
                 continue
             placed[name] = _identity(os.fstat(target))
         finally:
@@ -42,6 +44,16 @@ def remove_unchanged(work: Path, placed: Mapping[str, Identity]) -> None:
             os.close(descriptor)
         if is_same:
             (work / name).unlink(missing_ok=True)
+
+
+def _copy(source: int, target: int) -> int:
+    """Copy the next piece, where it can be by sharing it; 0 at the end."""
+    try:
+        return os.copy_file_range(source, target, PIECE)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP):
+            raise
+        return os.sendfile(target, source, None, PIECE)
 
 
 def _identity(status: os.stat_result) -> Identity:
