@@ -12,12 +12,11 @@ from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from registry import clock
+from registry import clock, dispatcher
 from registry.cancellation import cancel
 from registry.errors import Problem
 from registry.idempotency import once
 from registry.models import Node, Stale, Task
-from registry.scheduler import dispatch
 from registry.states import PLACED, State
 from training.older_serializers import (
     CancelledShape,
@@ -45,13 +44,15 @@ class Jobs(GenericAPIView[Task]):
 
 
 class SubmitJob(Jobs):
+    serializer_class = OlderSubmission
+
     @extend_schema(request=OlderSubmission, responses={201: SubmittedShape})
     def post(self, request: Request) -> Response:
         def accept() -> Response:
             asked = OlderSubmission(data=request.data)
             asked.is_valid(raise_exception=True)
             task = _submit(request.user, **asked.validated_data)
-            transaction.on_commit(dispatch, robust=True)
+            transaction.on_commit(dispatcher.nudge, robust=True)
             response = Response({"job_id": str(task.pk)}, 201)
             response["Location"] = f"/jobs/query/{task.pk}"
             return response
@@ -60,12 +61,16 @@ class SubmitJob(Jobs):
 
 
 class QueryJob(Jobs):
+    serializer_class = JobShape
+
     @extend_schema(responses=JobShape)
     def get(self, request: Request, pk: str) -> Response:
         return Response(shown(self.get_object()))
 
 
 class CancelJob(Jobs):
+    serializer_class = CancelledShape
+
     @extend_schema(request=None, responses=CancelledShape)
     def post(self, request: Request, pk: str) -> Response:
         task = self.get_object()
@@ -79,7 +84,7 @@ class CancelJob(Jobs):
                     f"The job is {STATES[State(task.state)]} and cannot be cancelled."
                 )
                 raise Problem("wrong_state", text) from None
-        transaction.on_commit(dispatch, robust=True)
+        transaction.on_commit(dispatcher.nudge, robust=True)
         task.refresh_from_db()
         return Response({"job_id": str(task.pk), "state": STATES[State(task.state)]})
 

@@ -7,11 +7,8 @@ from typing import Any
 from rest_framework import serializers
 
 from registry import jail
-from registry.serializers.tasks import (
-    DependsOnSerializer,
-    ResourcesSerializer,
-    StrictSerializer,
-)
+from registry.serializers.submission import SubmitRequest
+from registry.serializers.tasks import ResourcesSerializer
 from training.scripts.environment import OURS
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -20,7 +17,6 @@ MOST_NAMES = 1000
 LONGEST_VALUE = 100_000  # characters; the kernel takes 128 KiB
 LARGEST_ENVIRONMENT = 500_000  # characters of all names and values
 MOST_FILES = 1000
-YEAR = 366 * 24 * 3600  # seconds
 
 
 class EnvironmentField(serializers.DictField):
@@ -62,45 +58,22 @@ class FilesField(serializers.DictField):
         return found
 
 
-class ScriptRequest(StrictSerializer):
+class ScriptRequest(SubmitRequest):
     """What `POST /scripts` takes."""
 
     script = serializers.CharField(
         trim_whitespace=False, help_text="what /bin/bash runs; at most 16 MiB"
     )
-    name = serializers.CharField(max_length=200, allow_blank=True, default="")
-    description = serializers.CharField(max_length=10_000, allow_blank=True, default="")
-    tags = serializers.ListField(
-        child=serializers.CharField(max_length=60), max_length=50, default=list
-    )
     env = EnvironmentField(default=dict)
     lane = serializers.ChoiceField(choices=["cpu", "gpu", "auto"], default="auto")
     resources = ResourcesSerializer(required=False)
-    priority = serializers.IntegerField(min_value=-1000, max_value=1000, default=0)
     max_retries = serializers.IntegerField(
         min_value=0, max_value=20, default=0, help_text="runs again that are safe"
     )
-    time_limit = serializers.IntegerField(
-        min_value=1, max_value=YEAR, required=False, help_text="seconds"
-    )
-    soft_time_limit = serializers.IntegerField(
-        min_value=1,
-        max_value=YEAR,
-        required=False,
-        help_text="seconds until the script is warned by SIGUSR1",
-    )
-    depends_on = DependsOnSerializer(required=False)
     array = serializers.CharField(
         max_length=20_000, required=False, help_text="like 0-99%4 or 1,3,5-9:2"
     )
     files = FilesField(default=dict)
-
-    def validate(self, asked: dict[str, Any]) -> dict[str, Any]:
-        soft, hard = asked.get("soft_time_limit"), asked.get("time_limit")
-        if soft is not None and hard is not None and soft >= hard:
-            text = "must be less than time_limit"
-            raise serializers.ValidationError({"soft_time_limit": [text]})
-        return asked
 
 
 def wrong_variable(name: str) -> str:

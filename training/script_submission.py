@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db import transaction
 
-from registry import arrays, dependencies, store, submission, uploads
+from registry import arrays, store, submission, uploads
 from registry.errors import Problem
 from registry.models import Task
 from registry.resources import Resources
@@ -31,26 +31,17 @@ def submit(user: Any, asked: Mapping[str, Any], **extra: Any) -> Task:
     lane, needs = choose_resources(asked["lane"], asked.get("resources", {}))
     refuse_too_large(lane, needs)
     refuse_output_names(asked["files"], extra)
-    wanted = dependencies.check(user, asked.get("depends_on", {}))
+    fields = submission.common(user, asked)
     indexes = arrays.parse(asked["array"]) if "array" in asked else None
     sha256 = hashlib.sha256(content).hexdigest()
     is_short = len(content) <= INLINE
     shown = content if is_short else content[: INLINE // 2]
     aside = None if is_short else _write_aside(content)
-    optional = {
-        name: asked[name] for name in ("time_limit", "soft_time_limit") if name in asked
-    }
     try:
         with transaction.atomic():
             files = _held_uploads(user, asked["files"])
             task = submission.accept(
                 kind="script",
-                owner=user,
-                name=asked["name"],
-                description=asked["description"],
-                tags=asked["tags"],
-                priority=asked["priority"],
-                max_retries=asked["max_retries"],
                 lane=lane,
                 cpus=needs.cpus,
                 gpus=needs.gpus,
@@ -66,9 +57,8 @@ def submit(user: Any, asked: Mapping[str, Any], **extra: Any) -> Task:
                     "uploads": dict.fromkeys(files.values(), True),
                     **extra,
                 },
-                depends_on=wanted,
                 array=indexes,
-                **optional,
+                **fields,
             )
             if aside is not None:
                 target = script_path(task)

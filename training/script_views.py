@@ -10,9 +10,9 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from registry import dispatcher
 from registry.idempotency import once
 from registry.models import Task
-from registry.scheduler import dispatch
 from registry.serializers.tasks import TaskSerializer
 from registry.views.tasks import TaskViewSet
 from training.script_files import script_path
@@ -34,7 +34,7 @@ class ScriptViewSet(TaskViewSet):
             asked = ScriptRequest(data=request.data)
             asked.is_valid(raise_exception=True)
             task = submit(request.user, asked.validated_data)
-            transaction.on_commit(dispatch, robust=True)
+            transaction.on_commit(dispatcher.nudge, robust=True)
             response = self._shown(task)
             response["Location"] = f"/api/v1/tasks/{task.pk}"
             return response
