@@ -52,6 +52,8 @@ class Environment:
     node_name: str
     cpus: int
     memory: int
+    fake_gpus: str
+    pin_cpus: bool
     web_threads: int
     inference_threads: int
     upload_limit: int
@@ -85,6 +87,8 @@ def read() -> Environment:
         ),
         "cpus": env.int("CPUS", _cpus(), validate=positive),
         "memory": env.int("MEMORY", _memory(), validate=positive),
+        "fake_gpus": env.str("FAKE_GPUS", ""),
+        "pin_cpus": env.bool("PIN_CPUS", True),
         "web_threads": env.int("WEB_THREADS", 16, validate=positive),
         "inference_threads": env.int("INFERENCE_THREADS", 4, validate=positive),
         "upload_limit": env.int("UPLOAD_LIMIT", 10 * 1024**3, validate=positive),

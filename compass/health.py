@@ -16,12 +16,11 @@ from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
 from compass.api import plain_problem
-from registry import clock
+from registry import clock, room
 from registry.errors import Problem
 from registry.models import Node, Pulse
 
 BEAT_WITHIN = datetime.timedelta(seconds=30)
-DISK_FREE = 200 * 1024**2  # bytes
 BROKER_WITHIN = 1  # second
 
 
@@ -98,7 +97,7 @@ def _broker() -> tuple[bool, str]:
 
 def _disk() -> tuple[bool, str]:
     free = shutil.disk_usage(settings.DATA_DIR).free
-    return free > DISK_FREE, f"{_gib(free)} free, {_gib(DISK_FREE)} needed"
+    return free > room.DISK, f"{_gib(free)} free, {_gib(room.DISK)} needed"
 
 
 def _gib(size: int) -> str:

@@ -37,7 +37,7 @@ AWAY = (OperationalError, InterfaceError)
 
 
 class Ended(Exception):
-    """The run is over early: by a wish (cancel, pause, release), time_limit, or abandon."""
+    """The run is over early: by a wish (cancel, pause, move, release), time_limit, or abandon."""
 
     def __init__(self, wish: str) -> None:
         super().__init__(wish)
@@ -130,6 +130,7 @@ class BatchRun:
             self._say(problem.detail)
             self._shards.finish_all_with(problem)
             raise
+        self._hold()
         result: dict[str, Any] = dict(self._shards.assemble())
         self._say(f"{result['failed_count']} of {result['total_count']} items failed.")
         self._done = params["count"]
@@ -163,6 +164,7 @@ class BatchRun:
                 self._look()
                 some = items[len(answers) : len(answers) + self._chunk]
                 answers += self._timed(model, some, facts)
+            self._hold()
             self._shards.write(shard, items, answers)
 
     def _timed(
@@ -183,16 +185,22 @@ class BatchRun:
         now, task = self._monotonic(), self.task
         if self._is_revoked():
             self._beat_if_possible()
-        if self._over.is_set() or now - self._beaten > LEASE:
-            raise Ended("abandon")
+        self._hold()
         if task.cancel_requested_at:
             raise Ended("cancel")
         if task.time_limit is not None and now - self._started > task.time_limit:
             raise Ended("time_limit")
         if task.pause_requested_at:
             raise Ended("pause")
+        if task.release_requested_at:
+            raise Ended("move")
         if self._is_stopping():
             raise Ended("release")
+
+    def _hold(self) -> None:
+        """Raise Ended once the attempt may be another's: a run that stood still writes nothing."""
+        if self._over.is_set() or self._monotonic() - self._beaten > LEASE:
+            raise Ended("abandon")
 
     def _keep_beating(self) -> None:
         while not self._over.wait(BEAT_EVERY):
@@ -212,10 +220,12 @@ class BatchRun:
     def _verb_of(self, wish: str) -> Callable[[], None] | None:
         task = self.task
         stopped = f"{self.node.name} was stopped in good order."
+        drained = f"{self.node.name} is drained; it goes on elsewhere."
         limit = f"It ran longer than its limit of {task.time_limit} s."
         verbs: dict[str, Callable[[], None]] = {
             "cancel": task.cancel,
             "pause": task.pause,
+            "move": lambda: task.release("drained", drained),
             "release": lambda: task.release("worker_stopped", stopped),
             "time_limit": lambda: task.fail("time_limit", limit),
         }

@@ -15,8 +15,8 @@ from inference.batch import BatchRun
 from inference.cache import ModelCache
 from registry.deliveries import Deliveries
 from registry.errors import Problem
-from registry.membership import Membership
-from registry.models import Node, Task
+from registry.membership import Membership, end_process
+from registry.models import Task
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +50,9 @@ class Worker:
         self._membership = Membership(
             self.name,
             cpus=max(1, settings.ENVIRONMENT.inference_threads - 1),
-            on_beat=self._on_beat,
-            on_lost=self._stopping.set,
+            tell=self._tell,
+            on_beat=self._deliveries.take_untaken,
+            on_lost=self._end,
         )
         self._membership.join_in()
 
@@ -90,11 +91,14 @@ class Worker:
         self.ask_to_stop()
         self._deliveries.wait_until_idle(STOP_WITHIN)
 
-    def _on_beat(self, node: Node) -> None:
+    def _tell(self) -> dict[str, Any]:
         self.cache.sweep()
-        mine = Node.objects.filter(pk=node.pk, incarnation=node.incarnation)
-        mine.update(status=self.cache.status())
-        self._deliveries.take_untaken(node)
+        return {"status": self.cache.status()}
+
+    def _end(self) -> None:
+        """Another life has this node's name: end what runs here, then this process."""
+        self._stopping.set()
+        end_process()
 
     def _see_through(self, task: Task, is_revoked: Callable[[], bool]) -> None:
         assert self._membership is not None

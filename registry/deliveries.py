@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from celery.worker.state import revoked
 from django.db import connection
+from django.db.models import F
 
 from registry import clock, dispatcher
 from registry.models import Node, Task
@@ -66,6 +67,18 @@ class Deliveries:
         for thread in threads:
             thread.start()
         return threads
+
+    def forgotten(self, node: Node, since: datetime.timedelta) -> list[Task]:
+        """What this life of the node started, does not run, and has not spoken of so long."""
+        rows = Task.objects.filter(
+            node=node,
+            state=State.RUNNING,
+            beat_at__lte=clock.now() - since,
+            attempts__number=F("attempt"),
+            attempts__incarnation=node.incarnation,
+        )
+        with self._lock:
+            return [row for row in rows if (row.pk, row.attempt) not in self._running]
 
     def wait_until_idle(self, seconds: float) -> None:
         """Wait until no attempt is left here, for a bounded time."""

@@ -7,29 +7,41 @@ import logging
 from collections import Counter
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 
 from registry import clock, discovery, idempotency, leftovers, sealing
-from registry.models import IdempotencyKey, Node, Pulse, Stale, Task, Upload
+from registry.models import (
+    Attempt,
+    IdempotencyKey,
+    Incident,
+    Node,
+    Pulse,
+    Stale,
+    Task,
+    Upload,
+)
 from registry.models.node import LOST_AFTER
 from registry.scheduler import dispatch
 from registry.states import State
 
 log = logging.getLogger(__name__)
 
-SUMMARY = ("found", "released", "failed", "cancelled", "paused", "cpus", "gpus")
+SUMMARY = (
+    "found", "released", "failed", "cancelled", "paused", "cpus", "gpus", "orphans",
+)  # fmt: skip
+INCIDENTS_KEPT = datetime.timedelta(days=90)
 UNKNOWN_AFTER = datetime.timedelta(seconds=60)  # without a beat, on a node that lives
 
 
 def rescue() -> dict[str, int]:
     """Release what no worker runs any more, then place anew; how many, by what became of them, with
-    the CPUs and GPUs that this gave back.
+    the CPUs and GPUs that this gave back, and the orphan processes ended since the last time.
 
-    That is what was placed on a node that is lost or stopped, and what runs on a living node
-    that has not spoken of it for a minute.
+    That is what was placed on a node that is lost or stopped, what an earlier life of a node held
+    and is silent, and what runs on a living node that has not spoken of it for a minute.
     """
     moment = clock.now()
-    seen: Counter[str] = Counter()
+    seen: Counter[str] = Counter(orphans=_orphans())
     for node in Node.objects.lost(moment):
         said = f"{node.name} was last seen at {_told(node.beat_at)}."
         here = Task.objects.placed().filter(
@@ -38,13 +50,18 @@ def rescue() -> dict[str, int]:
         _release(here, "node_lost", said, seen)
     stopped = Task.objects.placed().filter(node__stopped_at__lte=moment - LOST_AFTER)
     _release(stopped, "worker_stopped", "Its worker was stopped.", seen)
+    earlier = Task.objects.filter(
+        Exists(_earlier_lives()), state=State.RUNNING, beat_at__lte=moment - LOST_AFTER
+    )
+    _release(earlier, "node_lost", "An earlier life of its node ran it.", seen)
     unknown = Task.objects.filter(
         state=State.RUNNING, beat_at__lte=moment - UNKNOWN_AFTER
     )
     _release(unknown, "node_lost", "Its worker no longer spoke of it.", seen)
     summary = {name: seen[name] for name in SUMMARY}
-    if seen["found"]:
+    if seen["found"] or seen["orphans"]:
         log.warning("Rescued: %s", summary)
+        Incident.record("rescue", _told_of(summary), summary=summary)
     dispatch()
     Pulse.record("rescue")
     return summary
@@ -63,6 +80,7 @@ def expire() -> dict[str, int]:
                 text = f"No bytes came after {_told(upload.touched_at)}; send it again."
                 stalled += upload.fail("cut_short", text)
     failed = Upload.objects.filter(state=Upload.State.FAILED, expires_at__lte=moment)
+    Incident.objects.filter(at__lte=moment - INCIDENTS_KEPT).delete()
     keys = IdempotencyKey.objects.filter(created_at__lte=moment - idempotency.KEPT)
     summary = {
         **{f"services_{name}": count for name, count in services.items()},
@@ -84,6 +102,32 @@ def clean() -> dict[str, int]:
         log.info("Cleaned: %s", summary)
     Pulse.record("clean")
     return summary
+
+
+def _orphans() -> int:
+    """How many processes workers have ended since the last rescue."""
+    last = Pulse.objects.filter(name="rescue").first()
+    since = Incident.objects.filter(
+        kind="orphan", **({"at__gt": last.at} if last else {})
+    )
+    return sum(one.summary.get("ended", 0) for one in since)
+
+
+def _earlier_lives() -> QuerySet[Attempt]:
+    """The live attempts that a node's present life did not start."""
+    live = Attempt.objects.filter(task=OuterRef("pk"), finished_at=None)
+    return live.exclude(incarnation=OuterRef("node__incarnation"))
+
+
+def _told_of(summary: dict[str, int]) -> str:
+    parts = [
+        f"{count} {name}"
+        for name in ("released", "failed", "cancelled", "paused")
+        if (count := summary[name])
+    ]
+    text = f"Found {summary['found']} lost tasks"
+    text += f" ({', '.join(parts)}), freed {summary['cpus']} CPUs and {summary['gpus']} GPUs"
+    return f"{text}, ended {summary['orphans']} orphan processes."
 
 
 def _release(

@@ -64,6 +64,7 @@ REASONS: dict[str, Because] = {
     ),
     "preempted": Because(Retry.FREE, "Another task took the resources for a while."),
     "drained": Because(Retry.FREE, "Its node was drained; it goes on elsewhere."),
+    "no_room": Because(Retry.FREE, "It waits until its node's host has room."),
     "connection": Because(Retry.COUNTED, "Check the network and the services."),
     "timeout_io": Because(Retry.COUNTED, "A disk or service was too slow."),
     "broker": Because(Retry.COUNTED, "Check that the broker is up."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from registry.models.attempt import Attempt
 from registry.models.dependency import Condition, Dependency
 from registry.models.event import TaskEvent
+from registry.models.incident import Incident
 from registry.models.key import ApiKey, IdempotencyKey
 from registry.models.lane import Lane
 from registry.models.limit import UserLimit
@@ -24,6 +25,7 @@ __all__ = [
     "Condition",
     "Dependency",
     "IdempotencyKey",
+    "Incident",
     "Lane",
     "Model",
     "ModelVersion",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from registry.models.node import Node
 
 MAX_RELEASES = 30  # placements that a task may lose without any fault of its own
+UNCOUNTED = ("no_room",)  # what never began costs nothing
 BACK_OFF = datetime.timedelta(seconds=2)  # doubled with each retry
 LONGEST_WAIT = datetime.timedelta(minutes=10)
 NOT_AGAIN = "A script that has begun is not run again unless it asks for retries."
@@ -120,20 +121,28 @@ class Life(Array, Wishes):
                 self._put_back(reason, message, attempt, wait=wait, retries=retries)
         return None
 
-    def release(self, reason: str, message: str, **attempt: Any) -> None:
+    def release(
+        self,
+        reason: str,
+        message: str,
+        *,
+        wait: datetime.timedelta | None = None,
+        **attempt: Any,
+    ) -> None:
         """Give its resources back and wait again; a wish to cancel or pause is met."""
+        in_vain = F("releases") + (reason not in UNCOUNTED)
         with transaction.atomic():
             self._lock(Move.RELEASE)
             if self.cancel_requested_at:
                 self.cancel(f"Cancelled on request. {message}", **attempt)
-            elif self.state == State.RUNNING and not self._may_run_again():
+            elif self.state == State.RUNNING and not self.may_run_again():
                 message = f"{message} {NOT_AGAIN}"
                 self._finish(Move.FAIL, attempt, reason=reason, message=message)
-            elif self.releases >= MAX_RELEASES:
+            elif self.releases >= MAX_RELEASES and reason not in UNCOUNTED:
                 message = f"{message} It was placed {MAX_RELEASES} times in vain."
                 self._finish(Move.FAIL, attempt, reason=reason, message=message)
             else:
-                self._put_back(reason, message, attempt, releases=F("releases") + 1)
+                self._put_back(reason, message, attempt, wait=wait, releases=in_vain)
 
     def cancel(self, message: str = "Cancelled on request.", **attempt: Any) -> None:
         """End it as its supervisor, after the job is gone."""
@@ -162,7 +171,8 @@ class Life(Array, Wishes):
                 raise Stale(f"task {self.pk}: attempt {self.attempt} is over")
             self.note(verb, message)
 
-    def _may_run_again(self) -> bool:
+    def may_run_again(self) -> bool:
+        """Whether it is run again by itself once it has begun."""
         return KINDS[self.kind].is_repeatable or self.max_retries > 0
 
     def _finish(self, move: Move, attempt: dict[str, Any], **changes: Any) -> None:

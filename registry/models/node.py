@@ -2,13 +2,18 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from typing import Any, Self
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Self
 
 from django.db import models, transaction
 
 from registry import clock
 from registry.resources import Resources
 from registry.states import PLACED
+
+if TYPE_CHECKING:
+    from registry.models.attempt import Attempt
+    from registry.models.task import Task
 
 SUSPECT_AFTER = datetime.timedelta(seconds=15)
 LOST_AFTER = datetime.timedelta(seconds=30)
@@ -32,7 +37,9 @@ class Node(models.Model):
     incarnation = models.CharField(max_length=36)
     cpus = models.PositiveIntegerField()
     memory = models.PositiveBigIntegerField()  # bytes
-    gpus = models.JSONField(default=list)  # [{index, name, memory}]
+    gpus = models.JSONField(
+        default=list
+    )  # [{index, name, uuid, memory, free, busy}], see registry.devices
     host = models.CharField(max_length=255)
     pid = models.PositiveIntegerField()
     registered_at = models.DateTimeField()
@@ -51,25 +58,32 @@ class Node(models.Model):
         return self.name
 
     @classmethod
-    def register(cls, name: str, **fields: Any) -> Node:
-        """Begin a new life of the node; what its earlier life held is given back.
+    def register(
+        cls,
+        name: str,
+        *,
+        is_gone: Callable[[Attempt], bool] = lambda attempt: True,
+        **fields: Any,
+    ) -> Node:
+        """Begin a new life of the node, and give back what its earlier life held.
 
-        Call it only when no process of the earlier life is left.
+        The earlier life is fenced first, so that it begins nothing more; then each attempt
+        whose process `is_gone` is given back. The others wait until they are silent.
         """
         moment = clock.now()
-        with transaction.atomic():
-            node, _ = cls.objects.update_or_create(
-                name=name,
-                defaults={
-                    **fields,
-                    "lane": name.partition("@")[0],
-                    "incarnation": str(uuid.uuid4()),
-                    "registered_at": moment,
-                    "beat_at": moment,
-                    "stopped_at": None,
-                },
-            )
-            node.give_back("node_lost", f"{name} came back under a new incarnation.")
+        node, _ = cls.objects.update_or_create(
+            name=name,
+            defaults={
+                **fields,
+                "lane": name.partition("@")[0],
+                "incarnation": str(uuid.uuid4()),
+                "registered_at": moment,
+                "beat_at": moment,
+                "stopped_at": None,
+            },
+        )
+        said = f"{name} came back under a new incarnation."
+        node.give_back("node_lost", said, is_gone=is_gone)
         return node
 
     @property
@@ -80,8 +94,8 @@ class Node(models.Model):
     def capacity(self) -> Resources:
         return Resources(self.cpus, len(self.gpus), self.memory)
 
-    def condition(self, moment: datetime.datetime) -> str:
-        """One of up, draining, suspect, lost, stopped."""
+    def condition(self, moment: datetime.datetime, *, is_empty: bool = False) -> str:
+        """One of up, draining, drained (when it is empty), suspect, lost, stopped."""
         if self.stopped_at:
             return "stopped"
         silent = moment - self.beat_at
@@ -89,27 +103,53 @@ class Node(models.Model):
             return "lost"
         if silent >= SUSPECT_AFTER:
             return "suspect"
-        return "draining" if self.draining else "up"
+        if self.draining:
+            return "drained" if is_empty else "draining"
+        return "up"
 
-    def beat(self) -> bool:
-        """Show that this incarnation lives; False if another one took its name."""
+    def beat(self, **changes: Any) -> bool:
+        """Show that this incarnation lives, with what changed: gpus, status.
+
+        False if another one took its name.
+        """
         mine = Node.objects.filter(pk=self.pk, incarnation=self.incarnation)
-        return mine.update(beat_at=clock.now()) == 1
+        return mine.update(beat_at=clock.now(), **changes) == 1
 
     def stop(self) -> None:
         """Leave in good order; a beat by a new incarnation is not touched."""
         mine = Node.objects.filter(pk=self.pk, incarnation=self.incarnation)
         mine.update(stopped_at=clock.now())
 
-    def give_back(self, reason: str, message: str) -> int:
-        """Release everything placed here; the number of tasks released or ended."""
+    def give_back(
+        self,
+        reason: str,
+        message: str,
+        *,
+        is_gone: Callable[[Attempt], bool] = lambda attempt: True,
+        tasks: Iterable[Task] | None = None,
+    ) -> int:
+        """Release what is placed here, or those of it; the number released or ended.
+
+        With the row held, so that no process can be recorded or begin in between.
+        """
         from registry.models.task import Stale, Task
 
         count = 0
-        for task in Task.objects.filter(node=self, state__in=PLACED).order_by("pk"):
+        if tasks is None:
+            tasks = Task.objects.filter(node=self, state__in=PLACED).order_by("pk")
+        for task in tasks:
+            here = Task.objects.filter(
+                pk=task.pk, attempt=task.attempt, node=self, state__in=PLACED
+            )
             try:
-                task.release(reason, message)
-                count += 1
+                with transaction.atomic():
+                    held = here.select_for_update(of=("self",)).first()
+                    if held is None or not is_gone(
+                        held.attempts.select_related("task").get(number=held.attempt)
+                    ):
+                        continue
+                    held.release(reason, message)
+                    count += 1
             except Stale:
                 continue
         return count

@@ -64,7 +64,7 @@ def test_a_dead_broker_is_named(all_up: None, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_full_disk_is_named(all_up: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "DISK_FREE", 2**62)
+    monkeypatch.setattr(room, "DISK", 2**62)
     answer = ready()
     assert failing(answer) == {"disk"}
     detail = answer.json()["parts"]["disk"]["detail"]

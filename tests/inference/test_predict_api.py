@@ -221,7 +221,7 @@ def test_the_status_shows_what_each_worker_holds(
 ) -> None:
     for _ in range(3):
         post(api, model="tiny", inputs=[{"x": 1}])
-    here._on_beat(inference_node)
+    inference_node.beat(**here._tell())
     body = api.get("/api/v1/inference/status").json()
     one = body["workers"][0]
     assert (one["name"], one["state"]) == ("inference@one", "up")

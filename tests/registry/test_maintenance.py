@@ -14,7 +14,15 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError
 
 from registry import clock, leftovers, maintenance, store, tasks, uploads
-from registry.models import IdempotencyKey, ModelVersion, Node, Pulse, Task, Upload
+from registry.models import (
+    IdempotencyKey,
+    Incident,
+    ModelVersion,
+    Node,
+    Pulse,
+    Task,
+    Upload,
+)
 from registry.models.model_version import Model
 from registry.states import State
 from tests.conftest import make_node
@@ -371,3 +379,52 @@ def _version(digest: str) -> ModelVersion:
 def _place(content: bytes) -> tuple[str, str]:
     sha256 = hashlib.sha256(content).hexdigest()
     return sha256[:2], sha256
+
+
+def test_a_rescue_that_found_something_is_an_incident(running, time):
+    Pulse.record("rescue")
+    time.forward(seconds=30)
+    running_one = running()
+    Task.objects.filter(pk=running_one.pk).update(beat_at=time.moment)
+    text = {"ended": 2, "left": 0}
+    Incident.record("orphan", "Two were ended.", summary=text)
+    Node.objects.update(beat_at=time.moment - timedelta(minutes=1))
+
+    summary = maintenance.rescue()
+
+    assert (summary["found"], summary["orphans"]) == (1, 2)
+    incident = Incident.objects.filter(kind="rescue").get()
+    assert incident.summary == summary
+    assert incident.message == (
+        "Found 1 lost tasks (1 released), freed 1 CPUs and 0 GPUs, "
+        "ended 2 orphan processes."
+    )
+    assert maintenance.rescue()["orphans"] == 0
+    assert Incident.objects.filter(kind="rescue").count() == 1
+
+
+def test_what_an_earlier_life_still_runs_is_released_once_it_is_silent(
+    running, node, time
+):
+    kept, silent = running(), running()
+    new = make_node(node.name, is_gone=lambda attempt: False)
+    own = running(new)
+    for _ in range(6):
+        time.forward(seconds=5)
+        new.beat()
+        kept.beat()
+
+    assert maintenance.rescue()["released"] == 1
+    silent.refresh_from_db()
+    kept.refresh_from_db()
+    own.refresh_from_db()
+    assert "earlier life" in silent.attempts.get(number=1).message
+    assert (kept.state, own.state) == ("running", "running")
+
+
+def test_old_incidents_are_removed(time):
+    Incident.record("rescue", "Long ago.", summary={})
+    time.forward(days=90)
+    Incident.record("rescue", "Now.", summary={})
+    maintenance.expire()
+    assert Incident.objects.get().message == "Now."

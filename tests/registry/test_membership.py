@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 
-from registry import membership
+from registry import membership, room
 from registry.membership import Membership
 from registry.models import Node, Task
 from registry.resources import GIB
@@ -49,10 +49,10 @@ def test_a_beat_that_fails_is_tried_again(
 ) -> None:
     beat, failures = Node.beat, iter(range(3))
 
-    def sometimes(self: Node) -> bool:
+    def sometimes(self: Node, **changes: Any) -> bool:
         if next(failures, None) is not None:
             raise OperationalError("gone")
-        return beat(self)
+        return beat(self, **changes)
 
     monkeypatch.setattr(Node, "beat", sometimes)
     seen: list[Node] = []
@@ -80,3 +80,59 @@ def test_joining_places_what_waited_for_a_node(
     member.join_in()
     task.refresh_from_db()
     assert task.state == State.ASSIGNED
+
+
+def gpus(busy: str = "") -> dict[str, Any]:
+    return {"gpus": [{"index": 0, "name": "Test", "memory": GIB, "busy": busy}]}
+
+
+def test_a_beat_tells_of_the_node_and_places_anew_when_its_offer_changes(
+    time: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+    monkeypatch.setattr(membership.dispatcher, "nudge", lambda: passes.append(1))
+    told = [gpus()]
+    member = join(tell=lambda: told[-1])
+    for busy, expected in (("", 0), ("GPU 0 is used.", 1), ("GPU 0 is used!", 1)):
+        told.append(gpus(busy))
+        assert member.beat()
+        assert Node.objects.get().gpus[0]["busy"] == busy
+        assert len(passes) == expected
+    told.append(gpus())
+    assert member.beat()
+    assert len(passes) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("DISK", 2**60, "The disk of cpu@one has"),
+        ("MEMORY", 2**60, "The memory of cpu@one has"),
+        ("LOAD", -1, "The load of cpu@one is"),
+    ],
+)
+def test_a_beat_says_what_the_host_is_short_of(
+    time: Any, monkeypatch: pytest.MonkeyPatch, name: str, value: int, words: str
+) -> None:
+    member = join(tell=lambda: {"status": {"models": []}})
+    assert Node.objects.get().status == {"models": [], "short": ""}
+    monkeypatch.setattr(room, name, value)
+    assert member.beat()
+    assert words in Node.objects.get().status["short"]
+
+
+def test_a_node_that_cannot_look_at_itself_beats_all_the_same(time: Any) -> None:
+    def tell() -> dict[str, Any]:
+        raise RuntimeError("the driver is in disorder")
+
+    member = join(tell=tell)
+    time.forward(seconds=10)
+    assert member.beat()
+    assert Node.objects.get().beat_at == time()
+
+
+def test_an_earlier_life_tells_nothing(time: Any) -> None:
+    member = join(tell=gpus)
+    join()
+    assert not member.beat()
+    assert Node.objects.get().gpus == []

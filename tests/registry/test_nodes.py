@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
 
 import pytest
 
-from registry.models import Node, Task
+from registry.models import Node, Stale, Task
 from registry.models.node import LOST_AFTER, SUSPECT_AFTER
 from registry.resources import GIB, Resources
 from registry.states import State
@@ -129,3 +130,33 @@ def test_giving_back_counts_what_it_gave(node: Node, submit: Submit) -> None:
     assert node.give_back("worker_stopped", "Stopped.") == 2
     assert {again(task).reason for task in tasks[1:]} == {"worker_stopped"}
     assert node.give_back("worker_stopped", "Stopped.") == 0
+
+
+def test_what_is_not_gone_stays_with_the_earlier_life(
+    node: Node, submit: Submit
+) -> None:
+    gone = bring(submit(), State.RUNNING, node)
+    lives = bring(submit(), State.RUNNING, node)
+    make_node(node.name, is_gone=lambda attempt: attempt.task_id == gone.pk)
+    assert again(gone).state == State.PENDING
+    assert (again(lives).state, again(lives).attempt) == (State.RUNNING, lives.attempt)
+
+
+def test_an_earlier_life_begins_nothing_more(node: Node, submit: Submit) -> None:
+    task = submit()
+    task.assign(node)
+    make_node(node.name, is_gone=lambda attempt: False)
+    with pytest.raises(Stale):
+        task.start(node)
+
+
+def test_what_found_no_room_costs_no_retry_and_no_placement(
+    node: Node, submit: Submit
+) -> None:
+    task = submit()
+    Task.objects.update(releases=30)
+    task.refresh_from_db()
+    task.assign(node)
+    task.release("no_room", "The disk is full.", wait=datetime.timedelta(seconds=15))
+    assert (task.state, task.releases, task.retries) == (State.PENDING, 30, 0)
+    assert task.not_before is not None
