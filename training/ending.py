@@ -98,6 +98,8 @@ def _verb(
     elif supervisor.wish == "time_limit":
         text = f"It ran longer than its limit of {task.time_limit} s."
         task.fail("time_limit", text, **facts)
+    elif supervisor.wish == "hung":
+        task.fail("hung", supervisor.hung, **facts)
     elif supervisor.wish == "pause":
         task.pause(**facts)
     elif supervisor.wish == "move":

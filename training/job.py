@@ -17,6 +17,7 @@ from typing import Any
 
 from registry import recipes
 from registry.errors import Problem
+from training import marks
 from training.context import Context, Stopped
 from training.lease import Lease
 from training.processes import die_with_parent
@@ -53,7 +54,8 @@ def main(spec: Mapping[str, Any], reports: Connection, wishes: Connection) -> No
             stop.set()  # nobody listens any more
 
     lease = Lease(wishes, spec["leased"])
-    threading.Thread(target=lease.listen, args=(stop.set,), daemon=True).start()
+    others = {b"check": lambda: report({"event": "alive"})}
+    threading.Thread(target=lease.listen, args=(stop.set, others), daemon=True).start()
     lease.wait()
     report(_run(spec, report, stop))
     sys.stdout.flush()
@@ -107,6 +109,9 @@ def explain(error: BaseException) -> tuple[str, str]:
 def _enter(spec: Mapping[str, Any]) -> None:
     """Leave the launcher behind: own group, own log, own environment."""
     os.setsid()
+    marks.put(spec["mark"])
+    if affinity := set(spec["affinity"]) & os.sched_getaffinity(0):
+        os.sched_setaffinity(0, affinity)
     die_with_parent(os.getppid())
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)

@@ -72,21 +72,30 @@ class Job:
     def ask_to_stop(self) -> None:
         self.wish(b"stop")
 
+    def ask_to_checkpoint(self) -> None:
+        """Have it leave a checkpoint at its next step, and go on."""
+        self.wish(b"checkpoint")
+
+    def check(self) -> None:
+        """Ask for a sign of life, which comes as a frame `alive`."""
+        self.wish(b"check")
+
+    def warn(self) -> None:
+        """Signal a script that its time is nearly over."""
+        self.wish(b"signal USR1")
+
     def wish(self, words: bytes) -> None:
-        """Say something to the job: stop, check, or signal and its name."""
+        """Say something to the job: stop, checkpoint, check, or signal and its name."""
         try:
-            self._wishes.send_bytes(words)
+            # A job that stands still reads nothing, and a full pipe must hold nobody up.
+            if select([], [self._wishes], [], 0)[1]:
+                self._wishes.send_bytes(words)
         except OSError:
             pass  # it is already gone
 
     def renew(self, beaten: float) -> None:
         """Tell it of a beat that began at that moment; the first word lets it begin."""
-        try:
-            # A job that stands still reads nothing, and a full pipe must hold nobody up.
-            if select([], [self._wishes], [], 0)[1]:
-                self._wishes.send_bytes(lease.word(beaten))
-        except OSError:
-            pass  # it is already gone
+        self.wish(lease.word(beaten))
 
     def terminate(self) -> None:
         signal_group(self.pid, signal.SIGTERM)

@@ -11,8 +11,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
+from types import MappingProxyType
 
 from training.processes import group_members
 
@@ -35,14 +36,25 @@ class Lease:
         """Wait until the supervisor has recorded this process, and so may answer for it."""
         self._heard.wait()
 
-    def listen(self, stop: Callable[[], object]) -> None:
-        """Call `stop` at the supervisor's wish, or when it is silent or gone; then end the job."""
-        grace_from = self._hear(stop)
+    def listen(
+        self,
+        stop: Callable[[], object],
+        others: Mapping[bytes, Callable[[], object]] = MappingProxyType({}),
+    ) -> None:
+        """Call `stop` at the supervisor's wish, or when it is silent or gone; then end the job.
+
+        `others` has what to do at its other words; those of a later version do nothing.
+        """
+        grace_from = self._hear(stop, others)
         stop()
         time.sleep(max(0.0, grace_from + GRACE - time.monotonic()))
         end_group()
 
-    def _hear(self, stop: Callable[[], object]) -> float:
+    def _hear(
+        self,
+        stop: Callable[[], object],
+        others: Mapping[bytes, Callable[[], object]] = MappingProxyType({}),
+    ) -> float:
         try:
             # What waits in the pipe counts, however late this thread comes to read it.
             while self._wishes.poll(max(0.0, self._until - time.monotonic())):
@@ -50,8 +62,10 @@ class Lease:
                 if words.startswith(WORD):
                     self._until = float(words.removeprefix(WORD)) + LEASE
                     self._heard.set()
-                else:
+                elif words == b"stop":
                     stop()
+                elif words in others:
+                    others[words]()
         except (EOFError, OSError):
             return min(self._until, time.monotonic())
         return self._until

@@ -51,6 +51,12 @@ def carriers(mark: int) -> list[int]:
     ]
 
 
+def of_process(pid: int) -> int:
+    """The mark that it carries; 0 if it has none or is gone."""
+    limit = _limit(pid)
+    return limit if limit >= FLAG else 0
+
+
 def end(mark: int) -> int:
     """Kill all of them, and wait until the kernel has them gone; how many are left."""
     left: list[int] = []

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
-from registry import store, uploads
+from registry import devices, store, uploads
 from registry.errors import Problem
 from registry.models import Task, Upload
-from training import data, script_preparation
+from training import cores, data, marks, script_preparation
+from training.orphans import place_of
 from training.submission import refuse_other_types
 
 LOG = "log.txt"
@@ -22,8 +25,7 @@ def prepare(task: Task, gpus: list[int]) -> dict[str, Any]:
     """
     home = store.task_path(task.pk)
     home.mkdir(parents=True, exist_ok=True)
-    log = home / LOG
-    log.touch()
+    log = own_log(task, home / LOG)
     task.attempts.filter(number=task.attempt).update(log_start=log.stat().st_size)
     if task.kind == "script":
         return script_preparation.prepare(task, gpus, log)
@@ -32,16 +34,21 @@ def prepare(task: Task, gpus: list[int]) -> dict[str, Any]:
 
 def _training(task: Task, gpus: list[int], home: Path, log: Path) -> dict[str, Any]:
     attempt = home / f"attempt-{task.attempt}"
-    checkpoints = home / "checkpoints"
     if task.resume_from == "start":
-        shutil.rmtree(checkpoints, ignore_errors=True)
+        shutil.rmtree(home / "checkpoints", ignore_errors=True)
+    checkpoints = own_checkpoints(home / "checkpoints", task.attempt)
     for old in home.glob("attempt-*"):
         shutil.rmtree(old, ignore_errors=True)
-    for directory in (checkpoints, attempt / "output", attempt / "scratch"):
+    for directory in (attempt / "output", attempt / "scratch"):
         directory.mkdir(parents=True, exist_ok=True)
+    assert task.node is not None
     return {
         "kind": task.kind,
         "task": task.pk,
+        "mark": marks.of_job(place_of(task.node.name), task.pk, task.attempt),
+        "affinity": cores.take(
+            task.celery_id, task.cpus, from_the_end=task.lane == "gpu"
+        ),
         "recipe": task.params["recipe"],
         "params": task.params["params"],
         "dataset": str(dataset_path(task.params["dataset"])),
@@ -49,7 +56,7 @@ def _training(task: Task, gpus: list[int], home: Path, log: Path) -> dict[str, A
         "output": str(attempt / "output"),
         "scratch": str(attempt / "scratch"),
         "log": str(log),
-        "device": "cuda" if gpus else "cpu",
+        "device": devices.torch_device(gpus),
         "threads": task.cpus,
         "resume": task.resume_from == "checkpoint",
         "environment": {
@@ -57,6 +64,47 @@ def _training(task: Task, gpus: list[int], home: Path, log: Path) -> dict[str, A
             "OMP_NUM_THREADS": str(task.cpus),
         },
     }
+
+
+def own_checkpoints(directory: Path, attempt: int) -> Path:
+    """The attempt's own directory of checkpoints, with all that the last one left.
+
+    A job that was cut off may still be writing. It writes files anew and renames them, so what is
+    linked here stays as it is, and what comes later is seen by no other attempt.
+    """
+    own, aside = directory / str(attempt), directory / f"{attempt}.part"
+    for path in (own, aside):
+        shutil.rmtree(path, ignore_errors=True)
+    aside.mkdir(parents=True)
+    earlier = [path for path in directory.iterdir() if path.name.isdigit()]
+    for path in sorted(earlier, key=lambda path: int(path.name), reverse=True):
+        shutil.copytree(path, aside, copy_function=_link, dirs_exist_ok=True)
+        if any(aside.iterdir()):
+            break
+    aside.rename(own)
+    for path in earlier:
+        shutil.rmtree(path, ignore_errors=True)
+    return own
+
+
+def own_log(task: Task, log: Path) -> Path:
+    """The task's log; a copy of it if the last attempt was lost, whose job may still write there."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    last = task.attempts.filter(number=task.attempt - 1, reason="node_lost")
+    if log.exists() and last.exists():
+        aside = log.with_name(f"{LOG}.{task.attempt}")
+        shutil.copyfile(log, aside)
+        aside.replace(log)
+    log.touch()
+    return log
+
+
+def _link(source: str, target: str) -> str:
+    """A second name of a whole file; one that is just being renamed away is passed over."""
+    if not source.endswith(".part"):
+        with contextlib.suppress(FileNotFoundError):
+            os.link(source, target)
+    return target
 
 
 def dataset_path(dataset: str) -> Path:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import uuid
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+HOST_PIDS = "pid:[4026531836]"  # the first name space of pids, the same on every host
 
 
 @cache
@@ -18,8 +21,10 @@ def libc() -> ctypes.CDLL:
 
 @cache
 def boot_id() -> str:
-    """The kernel's name for this boot of this host."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    """The kernel's name for this boot of this host; a container's pids are its own."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    pids = str(Path("/proc/self/ns/pid").readlink())
+    return boot if pids == HOST_PIDS else str(uuid.uuid5(uuid.UUID(boot), pids))
 
 
 def start_ticks(pid: int) -> int | None:
@@ -48,7 +53,16 @@ def signal_group(group: int, number: int) -> bool:
 
 def group_members(group: int) -> list[int]:
     """The living processes of the group, zombies left out."""
-    members = []
+    return [pid for pid, _ in _members(group)]
+
+
+def cpu_ticks(group: int) -> int:
+    """The CPU time of the group's living processes so far, in clock ticks."""
+    return sum(int(fields[11]) + int(fields[12]) for _, fields in _members(group))
+
+
+def _members(group: int) -> Iterator[tuple[int, list[str]]]:
+    """The group's living processes, with what their stat says after the name."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -57,8 +71,7 @@ def group_members(group: int) -> list[int]:
         except (FileNotFoundError, ProcessLookupError):
             continue
         if int(fields[2]) == group and fields[0] not in "ZX":
-            members.append(int(entry.name))
-    return members
+            yield int(entry.name), fields
 
 
 def die_with_parent(parent: int) -> None:

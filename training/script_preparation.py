@@ -13,13 +13,9 @@ from registry import store, uploads
 from registry.errors import Problem
 from registry.models import Task, Upload
 from training import cores, marks
+from training.orphans import place_of
 from training.script_files import attempt_path, output_names, script_path
 from training.scripts import environment
-
-
-def place_of(node: str) -> str:
-    """What tells the marks of this node from those of others and of other installations."""
-    return f"{settings.DATA_DIR} {node}"
 
 
 def prepare(task: Task, gpus: list[int], log: Path) -> dict[str, Any]:

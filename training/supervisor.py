@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -17,17 +19,20 @@ from django.db import (
 )
 
 from registry.models import Node, Stale, Task
+from registry.states import State
 from training import ending, preparation
 from training.launcher import Job, Launcher
 from training.lease import LEASE
 from training.processes import boot_id
 from training.reports import Reports
+from training.signs import Signs
 
 log = logging.getLogger(__name__)
 
 TICK = 0.05  # seconds between looks at the job and at the wishes
 FLUSH_EVERY = 0.5  # seconds, when there is something new
 BEAT_EVERY = 2.0  # seconds, when there is not
+AGAIN_AFTER = timedelta(seconds=15)  # what found no room here
 # Seconds from the wish to each rung of the ladder. Training steps are shorter than the first.
 QUICK = {"terminate": 0.4, "kill": 0.7}
 PATIENT = {"terminate": 10.0, "kill": 12.0}
@@ -45,35 +50,39 @@ class Supervisor:
         *,
         is_revoked: Callable[[], bool],
         is_stopping: Callable[[], bool],
+        refusal: Callable[[Task, list[int]], str] = lambda task, gpus: "",
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.task, self.node, self._launcher = task, node, launcher
         self._is_revoked, self._is_stopping = is_revoked, is_stopping
-        self._monotonic = monotonic
-        self.wish = ""  # cancel, pause, move, release, time_limit or abandon
+        self._refusal, self._monotonic = refusal, monotonic
+        self.wish = ""  # cancel, pause, move, release, time_limit, hung or abandon
+        self.hung = ""  # in what way, as a sentence
         self._wished_at = 0.0
         self._rungs: list[str] = []
-        self._is_recorded = False
+        self._is_recorded = self._is_warned = False
         self.peak_memory = 0
 
     def run(self) -> None:
         """Claim the attempt and see it through; returns at once if it is somebody else's."""
+        gpus = self.task.attempts.get(number=self.task.attempt).gpus
+        if text := self._refusal(self.task, gpus):
+            return self._decline(text)
         # Before the claim: the database may take its time, and counts from its beginning.
         leased, self._beaten = time.monotonic(), self._monotonic()
         try:
             self.task.start(self.node)
         except Stale as stale:
             log.info("%s", stale)
-            return
+            return None
         self._started = self._monotonic()
         try:
-            attempt = self.task.attempts.get(number=self.task.attempt)
-            self.spec = preparation.prepare(self.task, attempt.gpus)
+            self.spec = preparation.prepare(self.task, gpus)
             self.spec["leased"] = leased
             job = self._launcher.launch(self.spec)
         except Exception as error:
             ending.give_up(self.task, error)
-            return
+            return None
         fault: Exception | None = None
         try:
             self._watch(job)
@@ -85,12 +94,24 @@ class Supervisor:
         elif self.wish != "abandon":
             ending.give_up(self.task, fault)
         job.close()
+        return None
+
+    def _decline(self, text: str) -> None:
+        """Let it wait until there is room; only what has not begun."""
+        task, waiting = self.task, State.ASSIGNED
+        rows = Task.objects.filter(pk=task.pk, attempt=task.attempt, state=waiting)
+        with transaction.atomic():
+            if rows.select_for_update().exists():
+                task.release("no_room", text, wait=AGAIN_AFTER)
 
     def _watch(self, job: Job) -> None:
         self.reports = Reports(self.task)
+        log_file, hang_after = Path(self.spec["log"]), self.task.hang_after
+        self._signs = Signs(job, log_file, hang_after, self._monotonic())
         self._look(job)
         while not job.is_over:
             for frame in job.frames(TICK):
+                self._signs.take(frame)
                 self.reports.take(frame)
             self._look(job)
             self._climb(job)
@@ -125,6 +146,8 @@ class Supervisor:
             self._measure(job)
             if self._beat(job):
                 self._beaten, silent = now, 0.0
+        self._warn(job, now - self._started)
+        self.hung = self.hung or self._signs.look(now)
         limit = self.task.time_limit
         if silent > LEASE:
             self._want("abandon")
@@ -132,12 +155,26 @@ class Supervisor:
             self._want("cancel")
         elif limit is not None and now - self._started > limit:
             self._want("time_limit")
+        elif self.hung:
+            self._want("hung")
         elif self.task.pause_requested_at:
             self._want("pause")
         elif self.task.release_requested_at:
             self._want("move")
         elif self._is_stopping():
             self._want("release")
+
+    def _warn(self, job: Job, ran: float) -> None:
+        """Once at the soft limit: a script gets a signal, a training leaves a checkpoint."""
+        task, soft = self.task, self.task.soft_time_limit
+        if soft is None or ran <= soft or self._is_warned or self.wish:
+            return
+        text = f"It has run for its soft time limit of {soft} s."
+        if task.time_limit:
+            text += f" It is ended at {task.time_limit} s."
+        if self._tell(partial(task.remark, "warn", text)):
+            self._is_warned = True
+            job.warn() if task.kind == "script" else job.ask_to_checkpoint()
 
     def _want(self, wish: str) -> None:
         quicker = wish in ("cancel", "abandon") and self.wish not in (
@@ -152,7 +189,7 @@ class Supervisor:
         if not self.wish:
             return
         waited = self._monotonic() - self._wished_at
-        graces = QUICK if self.wish in ("cancel", "abandon") else PATIENT
+        graces = QUICK if self.wish in ("cancel", "abandon", "hung") else PATIENT
         for rung, after, act in (
             ("ask_to_stop", 0.0, job.ask_to_stop),
             ("terminate", graces["terminate"], job.terminate),

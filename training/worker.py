@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import logging
-import signal
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Any
 
-from registry import devices
+import psutil
+
+from registry import devices, room
 from registry.deliveries import Deliveries
-from registry.membership import Membership
-from registry.models import Attempt, Task
-from training import cores, marks
+from registry.maintenance import UNKNOWN_AFTER
+from registry.membership import Membership, end_process
+from registry.models import Node, Task
+from registry.resources import GIB
+from training import cores, marks, orphans
 from training.launcher import Launcher
-from training.processes import group_members, is_alive, signal_group
-from training.script_preparation import place_of
 from training.scripts import groups
 from training.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
 STOP_WITHIN = 20.0  # seconds for all jobs to leave a checkpoint at a clean stop
+SWEEP_EVERY = 30.0  # seconds between two looks for orphan processes
 
 
 class Worker:
@@ -33,17 +37,22 @@ class Worker:
         self._launcher = Launcher()
         self._deliveries = Deliveries(self._supervise)
         self._membership: Membership | None = None
+        self._watch = devices.Watch(devices.inventory(), self._own_processes)
+        self._swept = 0.0
 
     def begin(self) -> None:
         """End what an earlier life left, then offer this host's resources."""
-        end_leftovers(self.name)
         self._launcher.warm_up()
         self._membership = Membership(
             self.name,
-            gpus=devices.gpus() if self.name.startswith("gpu@") else [],
-            on_beat=self._deliveries.take_untaken,
-            on_lost=self._stopping.set,
+            is_gone=orphans.is_gone,
+            tell=self._tell,
+            on_beat=self._on_beat,
+            on_lost=self._end,
         )
+        self._sweep()
+        mark = marks.of_node(orphans.place_of(self.name))
+        groups.remove_leftovers(f"{mark >> marks.JOB_BITS:x}")
         self._membership.join_in()
 
     def run(self, task: int, attempt: int, is_revoked: Callable[[], bool]) -> None:
@@ -62,6 +71,31 @@ class Worker:
         self.ask_to_stop()
         self._deliveries.wait_until_idle(STOP_WITHIN)
 
+    def refusal(self, task: Task, gpus: Collection[int]) -> str:
+        """Why it cannot begin here at this moment, as a sentence; else empty.
+
+        What somebody outside Compass has taken since the last beat is told at once, so that
+        nothing else is placed on it either.
+        """
+        assert self._membership is not None
+        if gpus:
+            found = {gpu["index"]: str(gpu["busy"]) for gpu in self._watch.look()}
+            for index in gpus:
+                text = found.get(index, f"GPU {index} of {self.name} is gone.")
+                if text:
+                    self._membership.beat()
+                    return text
+        if text := room.short(self.name):
+            self._membership.beat()
+            return text
+        free = room.free_memory()
+        if task.memory > free:
+            return (
+                f"It needs {task.memory / GIB:.1f} GiB of memory; the host of {self.name} "
+                f"has {free / GIB:.1f} GiB left beside what runs outside Compass."
+            )
+        return ""
+
     def _supervise(self, task: Task, is_revoked: Callable[[], bool]) -> None:
         assert self._membership is not None
         try:
@@ -71,32 +105,52 @@ class Worker:
                 self._launcher,
                 is_revoked=is_revoked,
                 is_stopping=self._stopping.is_set,
+                refusal=self.refusal,
             ).run()
         finally:
             cores.give_back(task.celery_id)
 
+    def _tell(self) -> dict[str, Any]:
+        cores.look()
+        return {"gpus": self._watch.look() if self.name.startswith("gpu@") else []}
 
-def end_leftovers(name: str) -> int:
-    """Kill the jobs that an earlier life of the node left running; their number."""
-    count = 0
-    attempts = Attempt.objects.filter(node__name=name, finished_at=None)
-    for attempt in attempts.exclude(pid=None):
-        assert attempt.pid is not None
-        assert attempt.pid_started is not None
-        if is_alive(attempt.pid, attempt.pid_started, attempt.boot):
-            log.warning("Ending process %s, left by %s", attempt.pid, attempt)
-            signal_group(attempt.pid, signal.SIGKILL)
-            for _ in range(100):
-                if not group_members(attempt.pid):
-                    break
-                time.sleep(0.02)
-            count += 1
-    mark = marks.of_node(place_of(name))
-    count += len(marks.carriers(mark))
-    if left := marks.end(mark):
-        log.error("%s processes of earlier scripts cannot be ended", left)
-    groups.remove_leftovers(f"{mark >> marks.JOB_BITS:x}")
-    return count
+    def _on_beat(self, node: Node) -> None:
+        self._deliveries.take_untaken(node)
+        node.give_back(
+            "node_lost",
+            "Its worker no longer runs it.",
+            is_gone=orphans.is_gone,
+            tasks=self._deliveries.forgotten(node, UNKNOWN_AFTER),
+        )
+        if time.monotonic() - self._swept > SWEEP_EVERY:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        orphans.end_orphans(self.name)
+        self._swept = time.monotonic()
+
+    def _end(self) -> None:
+        """Another life has this node's name: end what runs here, then this process."""
+        self._stopping.set()
+        end_process()
+
+    def _own_processes(self) -> set[int]:
+        """Compass's own on this host: this worker's jobs, and the inference worker."""
+        own = set(marks.carriers(marks.of_node(orphans.place_of(self.name))))
+        host = self.name.partition("@")[2]
+        pids = {
+            os.getpid(),
+            *Node.objects.filter(name=f"inference@{host}").values_list(
+                "pid", flat=True
+            ),
+        }
+        for pid in pids:
+            try:
+                children = psutil.Process(pid).children(recursive=True)
+            except psutil.Error:
+                continue
+            own |= {pid, *(child.pid for child in children)}
+        return own
 
 
 CURRENT: Worker  # of this process; set when a Celery worker of lane cpu or gpu starts

@@ -3,90 +3,40 @@
 from __future__ import annotations
 
 import datetime
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from registry import clock
-from registry.models import Attempt, Node, Task
+from registry import devices, room
+from registry.models import Node, Task
+from registry.resources import GIB
 from registry.states import State
+from training import worker
 from training.launcher import Launcher
-from training.processes import boot_id, start_ticks
-from training.worker import Worker, end_leftovers
+from training.worker import Worker
 
 Train = Callable[..., Task]
-
-
-@pytest.fixture
-def leftover() -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True
-    )
-    yield process
-    process.kill()
-    process.wait()
-
-
-def note_process(task: Task, pid: int, **changes: Any) -> None:
-    facts = {"pid": pid, "pid_started": start_ticks(pid), "boot": boot_id(), **changes}
-    task.attempts.update(**facts)
-
-
-@pytest.mark.django_db
-def test_what_an_earlier_life_left_is_killed(
-    train: Train, node: Node, leftover: subprocess.Popen[bytes]
-) -> None:
-    note_process(train(), leftover.pid)
-    assert end_leftovers(node.name) == 1
-    assert leftover.wait(5) == -9
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize(
-    "changes",
-    [{"pid_started": 1}, {"boot": "another boot"}],
-    ids=["pid reused", "reboot"],
-)
-def test_a_process_that_only_has_the_same_pid_is_left_alone(
-    train: Train,
-    node: Node,
-    leftover: subprocess.Popen[bytes],
-    changes: dict[str, Any],
-) -> None:
-    note_process(train(), leftover.pid, **changes)
-    assert end_leftovers(node.name) == 0
-    assert leftover.poll() is None
-
-
-@pytest.mark.django_db
-def test_an_attempt_that_is_over_or_of_another_node_is_left_alone(
-    train: Train, node: Node, leftover: subprocess.Popen[bytes]
-) -> None:
-    task = train()
-    note_process(task, leftover.pid)
-    assert end_leftovers("cpu@other") == 0
-    Attempt.objects.update(finished_at=clock.now())
-    assert end_leftovers(node.name) == 0
-    assert leftover.poll() is None
 
 
 class Membership:
     """Stands in for the thread that beats."""
 
     def __init__(self, node: Node) -> None:
-        self.node, self.left = node, False
+        self.node, self.left, self.beats = node, False, 0
 
     def leave(self) -> None:
         self.left = True
+
+    def beat(self) -> bool:
+        self.beats += 1
+        return True
 
 
 @pytest.fixture
 def own(node: Node, launcher: Launcher) -> Worker:
     own = Worker(node.name)
-    own._launcher, own._gpus = launcher, []
+    own._launcher = launcher
     own._membership = Membership(node)  # type: ignore[assignment]
     return own
 
@@ -140,6 +90,7 @@ def test_a_job_sees_the_gpus_that_it_was_assigned_and_no_other(
         raise RuntimeError("far enough")
 
     monkeypatch.setattr("training.launcher.Launcher.launch", launch)
+    monkeypatch.setattr(own, "refusal", lambda task, gpus: "")
     task = train({"gpus": 2})
     task.attempts.update(gpus=[1, 2])
     own.run(task.pk, 1, lambda: False)
@@ -154,3 +105,112 @@ def test_a_clean_stop_leaves_the_nodes_and_tells_the_supervisors(own: Worker) ->
     assert own._membership is not None
     assert own._membership.left  # type: ignore[attr-defined]
     assert own._stopping.is_set()
+
+
+class Inventory:
+    """GPUs as the test wants them; the one with that index is used by others."""
+
+    def __init__(self) -> None:
+        self.used: int | None = None
+
+    def gpus(self) -> list[Any]:
+        users = [{"pid": 1, "user": "root", "name": "init", "memory": 3 * GIB}]
+        return [
+            {
+                "index": index,
+                "name": "Test",
+                "uuid": f"GPU-{index}",
+                "memory": 16 * GIB,
+                "free": 16 * GIB,
+                "processes": users if index == self.used else [],
+            }
+            for index in range(2)
+        ]
+
+
+@pytest.mark.django_db
+def test_a_gpu_that_was_taken_since_the_last_beat_sends_the_task_back_to_wait(
+    own: Worker, node: Node, train: Train, time: Any
+) -> None:
+    inventory = Inventory()
+    own._watch = devices.Watch(inventory, set)
+    task = train({"gpus": 1})
+    task.attempts.update(gpus=[1])
+    inventory.used = 1
+    own.run(task.pk, 1, lambda: False)
+    task.refresh_from_db()
+    assert (task.state, task.reason) == (State.PENDING, "no_room")
+    assert task.message == (
+        "GPU 1 is used by process 1 (root, init, 3.0 GiB) outside Compass."
+    )
+    assert (task.retries, task.releases) == (0, 0)
+    assert task.not_before is not None
+    assert task.not_before > time()
+    assert own._membership.beats == 1  # type: ignore[union-attr]
+
+
+@pytest.mark.django_db
+def test_a_gpu_that_is_gone_is_named(own: Worker, train: Train) -> None:
+    own._watch = devices.Watch(Inventory(), set)
+    assert own.refusal(train(), [7]) == f"GPU 7 of {own.name} is gone."
+    assert own.refusal(train(), [0, 1]) == ""
+
+
+@pytest.mark.django_db
+def test_too_little_free_memory_or_disk_sends_the_task_back_to_wait(
+    own: Worker, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "free_memory", lambda: 2 * GIB)
+    task = train({"memory": 3 * GIB})
+    assert "needs 3.0 GiB of memory; the host of cpu@one has 2.0" in own.refusal(
+        task, []
+    )
+    assert own.refusal(train({"memory": 2 * GIB}), []) == ""
+    monkeypatch.setattr(room, "DISK", 2**60)
+    own.run(task.pk, 1, lambda: False)
+    task.refresh_from_db()
+    assert (task.state, task.reason) == (State.PENDING, "no_room")
+    assert "The disk of cpu@one has" in task.message
+
+
+@pytest.mark.django_db
+def test_a_script_that_found_no_room_has_not_begun_and_waits(
+    own: Worker, submit: Callable[..., Task], node: Node, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(room, "DISK", 2**60)
+    task = submit(kind="script")
+    task.assign(node)
+    own.run(task.pk, 1, lambda: False)
+    task.refresh_from_db()
+    assert task.state == State.PENDING
+
+
+@pytest.mark.django_db
+def test_what_the_worker_started_and_no_longer_runs_is_given_back_after_a_minute(
+    own: Worker, train: Train, node: Node, time: Any
+) -> None:
+    lost, elsewhere = train(), train()
+    lost.start(node)
+    elsewhere.start(node)
+    own._deliveries._running.add((elsewhere.pk, 1))
+    time.forward(seconds=59)
+    own._on_beat(node)
+    lost.refresh_from_db()
+    assert lost.state == State.RUNNING
+    time.forward(seconds=1)
+    own._on_beat(node)
+    for task in (lost, elsewhere):
+        task.refresh_from_db()
+    assert (lost.state, lost.reason) == (State.PENDING, "node_lost")
+    assert elsewhere.state == State.RUNNING
+
+
+def test_a_worker_whose_name_was_taken_stops_its_jobs_and_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended: list[bool] = []
+    monkeypatch.setattr(worker, "end_process", lambda: ended.append(True))
+    own = Worker("cpu@one")
+    own._end()
+    assert own._stopping.is_set()
+    assert ended == [True]
