@@ -9,6 +9,7 @@ from django.db import OperationalError, connection
 from rest_framework.test import APIClient
 
 from compass import health
+from registry import room
 from registry.models import Pulse
 from tests.conftest import make_node
 
