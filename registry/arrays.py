@@ -74,6 +74,9 @@ def submit(indexes: Indexes, **fields: Any) -> Task:
         )
         common = {**fields, "params": {}}
         common |= {"max_retries": head.max_retries, "expected": head.expected}
+        if indexes.limit:
+            text = f"Its array runs at most {indexes.limit} of its tasks at a time."
+            common["waiting_for"] = [text]
         Task.objects.bulk_create(
             [
                 Task(

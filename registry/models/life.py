@@ -27,6 +27,23 @@ LONGEST_WAIT = datetime.timedelta(minutes=10)
 NOT_AGAIN = "A script that has begun is not run again unless it asks for retries."
 
 
+def placed_on(node: Node, moment: datetime.datetime) -> dict[str, Any]:
+    """What a row says once it is assigned, besides its state and its attempt."""
+    return {
+        "node": node,
+        "assigned_at": moment,
+        "sent_at": moment,
+        "started_at": None,
+        "beat_at": None,
+        "not_before": None,
+        "release_requested_at": None,
+        "waiting_for": [],
+        "estimated_start": None,
+        "reason": "",
+        "message": "",
+    }
+
+
 class Life(Array, Wishes):
     """What may happen to a task. A worker's verbs hold its attempt in their WHERE."""
 
@@ -45,17 +62,7 @@ class Life(Array, Wishes):
                 at=moment,
                 say=f"On {node.name}.",
                 attempt=F("attempt") + 1,
-                node=node,
-                assigned_at=moment,
-                sent_at=moment,
-                started_at=None,
-                beat_at=None,
-                not_before=None,
-                release_requested_at=None,
-                waiting_for=[],
-                estimated_start=None,
-                reason="",
-                message="",
+                **placed_on(node, moment),
             )
             self.attempts.create(
                 number=self.attempt,

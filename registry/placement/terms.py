@@ -14,7 +14,7 @@ from registry.resources import Resources
 
 @dataclass(frozen=True)
 class Gpu:
-    """A device of a node; `busy` is a sentence that names a process from outside Compass."""
+    """A device of a node; `busy` is a sentence that names a process from outside Compass that uses it."""
 
     index: int
     memory: int = 0  # bytes

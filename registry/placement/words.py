@@ -91,7 +91,7 @@ def more_absent(number: int) -> str:
 
 def busy_gpus(ledger: Ledger) -> list[str]:
     return [
-        f"GPU {gpu.index} of {ledger.node} is not given out. {_sentence(gpu.busy)}"
+        f"On {ledger.node}, {_sentence(gpu.busy)}"
         for gpu in ledger.gpus.values()
         if gpu.busy
     ]

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from registry import scheduler
+from registry import demands, scheduler
 from registry.models import Node, Task
+from registry.placement import Place
 from registry.resources import GIB
 from registry.scheduler import RESEND_AFTER, dispatch
 from registry.states import State
@@ -27,7 +28,7 @@ def test_it_assigns_and_sends(
     task = submit()
     plan = dispatch()
     task.refresh_from_db()
-    assert plan.places == {task.pk: node.name}
+    assert plan.places == {task.pk: Place(node.name)}
     assert (task.state, task.node, task.attempt) == (State.ASSIGNED, node, 1)
     assert (task.assigned_at, task.sent_at) == (time(), time())
     assert messages.sent == [f"{task.pk}-1"]
@@ -60,7 +61,7 @@ def test_who_waits_is_told_why_until_it_is_placed(
     large, other = submit(memory=20 * GIB), submit(lane="gpu")
     dispatch()
     assert again(large).waiting_for == [
-        "Needs 20.0 GiB of memory; cpu@one has 8.0 GiB free."
+        "Needs 20.0 GiB of memory; the largest cpu worker for it, cpu@one, has 8.0 GiB."
     ]
     assert again(other).waiting_for == ["No gpu worker is up."]
     make_node("cpu@two", memory=32 * GIB)
@@ -118,7 +119,10 @@ def test_a_silent_node_gets_nothing(
     time.forward(seconds=15)
     dispatch()
     assert again(task).state == State.PENDING
-    assert again(task).waiting_for == ["No cpu worker is up."]
+    assert again(task).waiting_for == [
+        "No cpu worker is up.",
+        "cpu@one could hold it, but it was last seen at 2026-01-05 09:00 UTC.",
+    ]
     assert node.beat()
     dispatch()
     assert again(task).state == State.ASSIGNED
@@ -209,12 +213,12 @@ def test_a_task_cancelled_between_look_and_placing_stays_cancelled(
 ) -> None:
     gone, stays = submit(), submit()
 
-    def cancel_and_plan(*args: Any) -> scheduler.Plan:
+    def cancel_and_plan(*args: Any, **more: Any) -> scheduler.Plan:
         again(gone).request_cancel()
-        return first_fit(*args)
+        return place(*args, **more)
 
-    first_fit = scheduler.first_fit
-    monkeypatch.setattr(scheduler, "first_fit", cancel_and_plan)
+    place = scheduler.place
+    monkeypatch.setattr(scheduler, "place", cancel_and_plan)
     dispatch()
     assert again(gone).state == State.CANCELLED
     assert not gone.attempts.exists()
@@ -225,7 +229,7 @@ def test_a_task_cancelled_between_look_and_placing_stays_cancelled(
 def test_a_line_of_one_lane_does_not_hide_the_others(
     node: Node, submit: Submit, time: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduler, "LOOK_AT", 3)
+    monkeypatch.setattr(demands, "LOOK_AT", 3)
     for _ in range(5):
         submit(lane="gpu")
     task = submit()

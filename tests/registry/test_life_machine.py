@@ -164,17 +164,19 @@ class Life(RuleBasedStateMachine):
         moment, sent = self.time(), len(self.messages.sent)
         plan = dispatch()
         up = [n for n in Node.objects.up(moment) if not n.draining]
-        for pk, name in plan.places.items():
+        for pk, where in plan.places.items():
             task = Task.objects.get(pk=pk)
             assert (task.state, task.node) in [(State.ASSIGNED, node) for node in up]
             assert task.node is not None
-            assert task.node.name == name
+            assert task.node.name == where.node
             assert task.celery_id in self.messages.sent[sent:]
         for task in Task.objects.in_line(moment):
             assert task.waiting_for
+            kept = plan.kept.get(task.lane)
             for node in up:
                 fits = task.resources.fits(self.free(node))
-                assert node.lane != task.lane or not fits
+                is_kept = kept and kept.node == node.name and kept.task != task.pk
+                assert node.lane != task.lane or not fits or is_kept
 
     @rule()
     def rescue(self) -> None:

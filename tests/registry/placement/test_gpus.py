@@ -51,13 +51,13 @@ def test_indexes_that_nobody_wrote_down_still_count() -> None:
 def test_a_gpu_in_use_from_outside_is_not_given_out_and_the_reason_says_by_whom() -> (
     None
 ):
-    busy = "Process 4711 (python) of mallory uses it."
+    busy = "GPU 1 is used by process 4711 (mallory, python) outside Compass."
     gpus = [Gpu(0, SMALL), Gpu(1, SMALL, busy)]
     made = plan([gpu(1, 2), gpu(2, 1)], [offer("gpu@a", gpus=gpus)])
     assert made.places == {2: Place("gpu@a", (0,))}
     assert made.waits[1][:2] == [
         "Needs 2 GPUs; gpu@a has 0 free until others end, at a time that is not known.",
-        "GPU 1 of gpu@a is not given out. Process 4711 (python) of mallory uses it.",
+        "On gpu@a, GPU 1 is used by process 4711 (mallory, python) outside Compass.",
     ]
 
 

@@ -1,0 +1,77 @@
+"""Why each task waits and when it may start, written to the rows that say otherwise."""
+
+from __future__ import annotations
+
+import datetime
+from collections import defaultdict
+from collections.abc import Mapping
+
+from registry.demands import Waiting
+from registry.models import Task
+from registry.placement import Plan
+from registry.states import State
+
+AT_ONCE = 500  # rows
+
+
+def write(plan: Plan, waiting: Mapping[int, Waiting], moment: datetime.datetime) -> int:
+    """Bring the rows to what the plan says, those with the same words in one; how many.
+
+    Only of tasks that still wait. An array's head says what its first element says.
+    """
+    reasons: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    starts: dict[datetime.datetime | None, list[int]] = defaultdict(list)
+    heads: dict[int, int] = {}
+    for pk, told in plan.waits.items():
+        demand, said, expected = waiting[pk]
+        start = _to_minute(plan.starts.get(pk), moment)
+        if told != said:
+            reasons[tuple(told)].append(pk)
+        if start != expected:
+            starts[start].append(pk)
+        if demand.array is not None:
+            heads.setdefault(demand.array, pk)
+    for head, element in heads.items():
+        same = Task.objects.filter(pk=head).values_list(
+            "waiting_for", "estimated_start"
+        )
+        start = _to_minute(plan.starts.get(element), moment)
+        for said, expected in same:
+            if said != plan.waits[element]:
+                reasons[tuple(plan.waits[element])].append(head)
+            if start != expected:
+                starts[start].append(head)
+    changed = {pk for keys in (*reasons.values(), *starts.values()) for pk in keys}
+    if not changed:
+        return 0
+    # What another transaction holds is about to change; waiting for several rows in
+    # another order than it takes them would be a deadlock.
+    rows = Task.objects.filter(pk__in=changed, state=State.PENDING)
+    rows = rows.select_for_update(skip_locked=True)
+    free = set(rows.values_list("pk", flat=True))
+    for words, keys in reasons.items():
+        _update([pk for pk in keys if pk in free], waiting_for=list(words))
+    for start, keys in starts.items():
+        _update([pk for pk in keys if pk in free], estimated_start=start)
+    return len(free)
+
+
+def _update(keys: list[int], **changes: object) -> None:
+    for at in range(0, len(keys), AT_ONCE):
+        part = keys[at : at + AT_ONCE]
+        Task.objects.filter(pk__in=part, state=State.PENDING).update(**changes)
+
+
+def _to_minute(
+    seconds: float | None, moment: datetime.datetime
+) -> datetime.datetime | None:
+    """The next full minute, so that what is still true is not written again."""
+    if seconds is None:
+        return None
+    try:
+        at = moment + datetime.timedelta(seconds=round(seconds))
+    except OverflowError:
+        return None
+    at += datetime.timedelta(microseconds=500_000)
+    at = at.replace(microsecond=0) + datetime.timedelta(seconds=59)
+    return at.replace(second=0)
