@@ -163,6 +163,25 @@ class Compass:
         body = {"recipe": recipe, "dataset": str(chosen), "params": dict(params or {})}
         return Task(self, self.post("training/tasks", {**body, **fields}))
 
+    def submit_script(
+        self,
+        script: str | Path,
+        *,
+        files: Mapping[str, str | int | Mapping[str, Any]] | None = None,
+        **fields: Any,
+    ) -> Task:
+        """Queue a script of bash, given as text or as the path of a file; fields as in `POST /scripts`.
+
+        `files` are uploads, or their ids, by the names that the script finds them under.
+        """
+        text = script.read_text() if isinstance(script, Path) else script
+        chosen = {
+            name: str(one["id"] if isinstance(one, Mapping) else one)
+            for name, one in (files or {}).items()
+        }
+        body = {"script": text, "files": chosen, **fields}
+        return Task(self, self.post("scripts", body))
+
     def task(self, task_id: str | int) -> Task:
         return Task(self, self.get(f"tasks/{task_id}"))
 

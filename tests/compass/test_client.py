@@ -55,6 +55,26 @@ def task(**fields: Any) -> dict[str, Any]:
     return {"id": "7", "kind": "train", "state": "pending", **fields}
 
 
+def test_a_script_is_queued_from_a_text_or_a_file_with_uploads(
+    connect: Callable[..., Compass], tmp_path: Path
+) -> None:
+    seen: list[Any] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.url == "http://there/api/v1/scripts"
+        seen.append(json.loads(request.content))
+        return httpx.Response(202, json=task(kind="script"))
+
+    (tmp_path / "job.sh").write_text("true\n")
+    compass = connect(answer)
+    assert compass.submit_script("echo hi", name="n", array="0-3").id == "7"
+    compass.submit_script(tmp_path / "job.sh", files={"a": {"id": "3"}, "b": 4})
+    assert seen == [
+        {"script": "echo hi", "files": {}, "name": "n", "array": "0-3"},
+        {"script": "true\n", "files": {"a": "3", "b": "4"}},
+    ]
+
+
 def test_a_training_is_queued_and_waited_for(
     connect: Callable[..., Compass], seconds: Seconds
 ) -> None:
