@@ -91,7 +91,8 @@ def _broker() -> tuple[bool, str]:
     with current_app.connection(connect_timeout=BROKER_WITHIN) as link:
         link.ensure_connection(max_retries=1, interval_start=0, timeout=BROKER_WITHIN)
         channel: Any = link.default_channel
-        channel.queue_declare("control", passive=False)
+        # As Celery declares it: RabbitMQ refuses a queue of other properties.
+        channel.queue_declare("control", durable=True, auto_delete=False)
     return True, "answers"
 
 

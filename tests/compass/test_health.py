@@ -64,6 +64,22 @@ def test_a_dead_broker_is_named(all_up: None, monkeypatch: pytest.MonkeyPatch) -
     assert failing(ready()) == {"broker"}
 
 
+def test_the_broker_is_asked_for_a_queue_as_celery_declares_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """RabbitMQ refuses the other properties, and so was never ready."""
+    told: list[dict[str, Any]] = []
+    with health.current_app.connection() as link:
+        channel = link.default_channel
+        monkeypatch.setattr(
+            type(channel), "queue_declare", lambda _, *a, **k: told.append(k)
+        )
+        health._broker()
+    queue = health.current_app.amqp.queues["control"]
+    asked = {name: told[0][name] for name in ("durable", "auto_delete")}
+    assert asked == {"durable": queue.durable, "auto_delete": queue.auto_delete}
+
+
 def test_a_full_disk_is_named(all_up: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "DISK", 2**62)
     answer = ready()
