@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from registry import clock, store, uploads
-from registry.models import ModelVersion, Task, Upload
+from registry.models import Attempt, ModelVersion, Task, Upload
 
 OLD = datetime.timedelta(hours=1)  # younger files may be about to get their row
 ASIDE = re.compile(r"[0-9a-f]{24}([._-][\w.-]*)?\Z")
 DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 OBJECT = re.compile(r"[0-9a-f]{64}(\.files)?\Z")
 NUMBER = re.compile(r"[1-9][0-9]{0,17}\Z")
+ATTEMPT = re.compile(r"attempt-[1-9][0-9]{0,8}\Z")
 
 
 def remove() -> dict[str, int]:
@@ -31,6 +32,7 @@ def remove() -> dict[str, int]:
         ("objects", _objects(root / "objects"), _is_object_named, _remove_object),
         ("models", _entries(root / "models", DIGEST), _is_model_named, _remove),
         ("tasks", _entries(root / "tasks", NUMBER), _is_task_there, _remove),
+        ("tasks", _attempts(root / "tasks"), _is_attempt_kept, _remove),
     )
     for section, entries, is_named, take in sections:
         for path in entries:
@@ -61,6 +63,13 @@ def _is_task_there(path: Path) -> bool:
     return Task.objects.filter(pk=int(path.name)).exists()
 
 
+def _is_attempt_kept(path: Path) -> bool:
+    """What a training works in goes with its attempt; a script's directory stays."""
+    number = int(path.name.removeprefix("attempt-"))
+    rows = Attempt.objects.filter(task=int(path.parent.name), number=number)
+    return not rows.filter(task__kind="train", finished_at__isnull=False).exists()
+
+
 def _remove(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
@@ -72,6 +81,12 @@ def _remove_object(path: Path) -> None:
 def _objects(directory: Path) -> Iterator[Path]:
     for shelf in _entries(directory, re.compile(r"[0-9a-f]{2}\Z")):
         yield from _entries(shelf, OBJECT)
+
+
+def _attempts(directory: Path) -> Iterator[Path]:
+    """What attempts worked in, and did not come to remove."""
+    for task in _entries(directory, NUMBER):
+        yield from _entries(task, ATTEMPT)
 
 
 def _entries(directory: Path, pattern: re.Pattern[str]) -> Iterator[Path]:

@@ -220,6 +220,30 @@ def test_old_idempotency_keys_are_removed(alice, time):
     assert IdempotencyKey.objects.get().key == "new"
 
 
+def test_clean_removes_what_a_dead_worker_left_of_a_finished_training(
+    submit, node, time
+):
+    task = submit()
+    for verb in ("node_lost", None):
+        task.assign(node)
+        task.start(node)
+        if verb:
+            task.release(verb, "The node is gone.")
+    script = submit(kind="script")
+    script.assign(node)
+    script.start(node)
+    script.complete({})
+    gone = _made(f"tasks/{task.pk}/attempt-1/scratch/part")
+    kept = [
+        *_made(f"tasks/{task.pk}/attempt-2/scratch/part"),
+        *_made(f"tasks/{task.pk}/checkpoints/step"),
+        *_made(f"tasks/{script.pk}/attempt-1/work/result"),
+    ]
+    assert maintenance.clean()["tasks"] == 1
+    assert not gone[0].exists()
+    assert all(path.exists() for path in kept)
+
+
 def test_clean_removes_only_what_no_row_names_and_is_old(api, alice, submit):
     upload = sealed(api, zipped({"x/a.csv": b"1"}), "a.zip")
     task = submit()
