@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from celery import current_app
 from django.db import transaction
 
+from registry.crashpoints import crashpoint
 from registry.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -90,6 +91,8 @@ def _run() -> None:
     while True:
         function = _calls.get()
         try:
+            crashpoint("before-send")
             function()
+            crashpoint("after-send")
         except Exception as error:
             log.warning("The broker did not take a message: %s", error)

@@ -12,30 +12,30 @@ from dataclasses import dataclass
 
 CODE = 137  # what a shell says of a process that SIGKILL ended
 
-# What is done on this side of the point, and what not yet.
+# By name: what has happened on this side of the point, and what comes on the other.
 POINTS = {
-    "accepted-before-dispatch": ("the row is committed", "dispatch"),
-    "assigned-before-commit": ("the rows are assigned", "their commit"),
-    "assigned-before-send": ("the assignment is committed", "its message"),
-    "before-send": ("the sender took the call", "the broker has the message"),
-    "after-send": ("the broker has the message", "the next call"),
+    "accepted-before-dispatch": ("the row is committed", "its placement"),
+    "assigned-before-commit": ("the rows are assigned", "the commit of that"),
+    "assigned-before-send": ("the assignments are committed", "their messages"),
+    "before-send": ("the sender took a message", "the broker has it"),
+    "after-send": ("the broker has the message", "the next one"),
     "taken-before-claim": ("the worker has the message", "the claim"),
     "claimed-before-launch": ("the attempt is claimed", "its job process"),
-    "launched-before-recorded": ("the job process runs", "its pid stands in the row"),
-    "after-beat": ("a beat and its reports are committed", "the next look"),
+    "launched-before-recorded": ("the job process waits", "its pid in the row"),
+    "after-beat": ("a beat and its reports are committed", "the job hears of it"),
     "over-before-final-verb": ("the job is over", "the final verb"),
-    "published-before-complete": ("the model stands in the store", "its row"),
-    "registered-before-complete": ("the version's row is written", "`complete`"),
-    "ended-before-clean-up": ("the final verb is committed", "the scratch is removed"),
-    "cleaned-before-dispatch": ("the attempt is over", "dispatch of what waits"),
-    "rescued-one-before-next": ("one lost task is released", "the next one is"),
-    "rescued-before-dispatch": ("all lost tasks are released", "their placement"),
-    "registered-before-give-back": ("the node's new life", "its tasks are released"),
-    "given-back-before-commit": ("its tasks are released", "the commit of both"),
+    "published-before-complete": ("the model stands in the store", "the final verb"),
+    "registered-before-complete": ("the version is registered", "the task's end"),
+    "ended-before-clean-up": ("the final verb is committed", "the scratch goes"),
+    "cleaned-before-dispatch": ("the attempt is over", "placement of what waits"),
+    "rescued-one-before-next": ("one lost task is released", "the next one"),
+    "rescued-before-dispatch": ("the lost tasks are released", "their placement"),
+    "registered-before-give-back": ("the node's new life", "release of its tasks"),
+    "given-back-before-joining": ("its tasks are released", "its first beat"),
     "left-before-release": ("the node has left", "its attempts are released"),
-    "kept-before-seal": ("the file stands in the store", "the row says so"),
+    "kept-before-commit": ("the file stands in the store", "a row that names it"),
     "unpacked-before-sealed": ("the upload is checked", "its row says so"),
-    "sealed-before-unpacked": ("the row says sealed", "the members' place"),
+    "sealed-before-commit": ("the members stand in the store", "its row says so"),
 }
 
 

@@ -13,6 +13,7 @@ from django.db import connection
 from django.db.models import F
 
 from registry import clock, dispatcher
+from registry.crashpoints import crashpoint
 from registry.models import Node, Task
 from registry.states import State
 
@@ -43,11 +44,13 @@ class Deliveries:
                 log.info("Nothing to do for attempt %s-%s", task, attempt)
                 return
             self._running.add((task, attempt))
+        crashpoint("taken-before-claim")
         try:
             self._run(row, is_revoked)
         finally:
             with self._lock:
                 self._running.discard((task, attempt))
+        crashpoint("cleaned-before-dispatch")
         dispatcher.nudge()
 
     def take_untaken(self, node: Node) -> list[threading.Thread]:

@@ -10,6 +10,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
 from registry import clock, discovery, idempotency, leftovers, sealing
+from registry.crashpoints import crashpoint
 from registry.models import (
     Attempt,
     IdempotencyKey,
@@ -62,6 +63,7 @@ def rescue() -> dict[str, int]:
     if seen["found"] or seen["orphans"]:
         log.warning("Rescued: %s", summary)
         Incident.record("rescue", _told_of(summary), summary=summary)
+    crashpoint("rescued-before-dispatch")
     dispatch()
     Pulse.record("rescue")
     return summary
@@ -143,6 +145,7 @@ def _release(
                 task.release(reason, _sentence(task, message))
         except Stale:
             continue
+        crashpoint("rescued-one-before-next")
         seen.update(found=1, cpus=task.cpus, gpus=task.gpus)
         seen["released" if task.state == State.PENDING else task.state] += 1
 

@@ -17,6 +17,7 @@ from registry import (
     supply,
     verdicts,
 )
+from registry.crashpoints import crashpoint
 from registry.locks import lock_until_commit
 from registry.models import Node, Task
 from registry.placement import Plan, place
@@ -30,6 +31,7 @@ def dispatch() -> Plan:
 
     One at a time by a database lock; messages go out after the commit.
     """
+    crashpoint("accepted-before-dispatch")
     with transaction.atomic():
         lock_until_commit("dispatch")
         arrays.settle()
@@ -55,6 +57,8 @@ def dispatch() -> Plan:
             sent = assignment.assign_all(plan.places, offered.nodes, moment)
             verdicts.write(plan, waiting, moment)
         sent += _untaken(moment)
+        crashpoint("assigned-before-commit")
+    crashpoint("assigned-before-send")
     for task in sent:
         broker.send(task)
     return plan

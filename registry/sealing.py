@@ -16,6 +16,7 @@ from django.db.models import F
 
 from registry import archives, broker, clock, contents, sniff, store, uploads
 from registry.archives import Growth
+from registry.crashpoints import crashpoint
 from registry.errors import Problem
 from registry.lines import Findings
 from registry.locks import lock_until_commit
@@ -46,6 +47,7 @@ def seal(pk: int, *, ticks: Callable[[], float] = time.monotonic) -> str:
     unpacked = store.aside(".unpacked")
     try:
         found = _inspect(upload, unpacked, _touching(upload, ticks))
+        crashpoint("unpacked-before-sealed")
         _make_ready(upload, found, unpacked)
     except Gone:
         uploads.forget(upload.sha256)
@@ -105,6 +107,7 @@ def _make_ready(upload: Upload, found: Findings, unpacked: Path) -> None:
         target = uploads.unpacked_path(upload)
         if unpacked.is_dir() and not target.exists():
             unpacked.replace(target)
+        crashpoint("sealed-before-commit")
     log.info("Upload %s is sealed: %s files", upload.pk, found.file_count)
 
 

@@ -14,6 +14,7 @@ from django.db import connection, transaction
 from django.db.models import Q
 
 from registry import archives, broker, clock, sniff, store
+from registry.crashpoints import crashpoint
 from registry.errors import Problem
 from registry.locks import lock_until_commit
 from registry.models import Task, Upload
@@ -83,6 +84,7 @@ def keep(upload: Upload, file: Received) -> None:
     if not kept:
         raise CutShort("The upload stood still for too long and was given up.")
     store.publish_file(file.path, file.sha256)
+    crashpoint("kept-before-commit")
     broker.background("registry.seal", [upload.pk])
 
 

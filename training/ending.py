@@ -18,6 +18,7 @@ from django.db import (
 )
 
 from registry import publish
+from registry.crashpoints import crashpoint
 from registry.errors import Problem
 from registry.models import Stale, Task
 from registry.publish import Published
@@ -45,9 +46,11 @@ def write(supervisor: Supervisor, job: Job) -> None:
             if task.kind == "script":
                 script_ending.keep_files(task, spec)
             published = _published(supervisor)
+            crashpoint("published-before-complete")
             _insist(lambda: _verb(supervisor, job, published))
         except Stale as stale:
             log.warning("%s", stale)
+    crashpoint("ended-before-clean-up")
     shutil.rmtree(Path(spec["scratch"]).parent, ignore_errors=True)
 
 
@@ -125,6 +128,7 @@ def _complete(task: Task, published: Published, facts: dict[str, Any]) -> None:
                 name,
                 dataset_sha256=task.params.get("dataset_sha256", ""),
             )
+            crashpoint("registered-before-complete")
             result = {
                 "model": version.model.name,
                 "version": version.number,

@@ -18,6 +18,7 @@ from django.db import (
     transaction,
 )
 
+from registry.crashpoints import crashpoint
 from registry.models import Node, Stale, Task
 from registry.states import State
 from training import ending, preparation
@@ -76,6 +77,7 @@ class Supervisor:
             log.info("%s", stale)
             return None
         self._started = self._monotonic()
+        crashpoint("claimed-before-launch")
         try:
             self.spec = preparation.prepare(self.task, gpus)
             self.spec["leased"] = leased
@@ -83,12 +85,14 @@ class Supervisor:
         except Exception as error:
             ending.give_up(self.task, error)
             return None
+        crashpoint("launched-before-recorded")
         fault: Exception | None = None
         try:
             self._watch(job)
         except Exception as error:
             fault = error
         self._leave_nothing(job)
+        crashpoint("over-before-final-verb")
         if fault is None:
             ending.write(self, job)
         elif self.wish != "abandon":
@@ -124,6 +128,7 @@ class Supervisor:
         if not self._tell(partial(self._write, job)):
             return False
         self._is_recorded = True
+        crashpoint("after-beat")
         job.renew(beaten)
         return True
 

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 
 from registry import devices, room
+from registry.crashpoints import crashpoint
 from registry.deliveries import Deliveries
 from registry.maintenance import UNKNOWN_AFTER
 from registry.membership import Membership, end_process
@@ -64,6 +65,7 @@ class Worker:
         """Let every job checkpoint and give its resources back."""
         if self._membership is not None:
             self._membership.leave()
+        crashpoint("left-before-release")
         self._stopping.set()
 
     def stop(self) -> None:

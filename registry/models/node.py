@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from django.db import models, transaction
 
 from registry import clock
+from registry.crashpoints import crashpoint
 from registry.resources import Resources
 from registry.states import PLACED
 
@@ -82,8 +83,10 @@ class Node(models.Model):
                 "stopped_at": None,
             },
         )
+        crashpoint("registered-before-give-back")
         said = f"{name} came back under a new incarnation."
         node.give_back("node_lost", said, is_gone=is_gone)
+        crashpoint("given-back-before-joining")
         return node
 
     @property

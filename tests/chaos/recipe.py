@@ -24,6 +24,7 @@ class JournalParams(Params):
     steps: int = Field(20, ge=1, le=100_000)
     pause: float = Field(0.1, ge=0, le=60, description="seconds a step")
     linger: float = Field(0.0, ge=0, le=60, description="seconds to stop, once asked")
+    gate: str = Field("", description="no second step while there is such a file")
     end: Literal["complete", "error"] = "complete"
 
 
@@ -41,6 +42,9 @@ def fit(params: JournalParams, dataset: Path, context: Context) -> None:
             time.sleep(params.linger)
             journal.write("stop", step)
             raise Stopped
+        while step == begin + 1 and _is_shut(params.gate):
+            context.stop_if_asked()
+            time.sleep(0.02)
         time.sleep(params.pause)
         journal.write("step", step)
         _keep(kept, step + 1)
@@ -59,6 +63,10 @@ def open_journal(context: Context) -> Journal:
     attempt = context.scratch.parent
     number = int(attempt.name.removeprefix("attempt-"))
     return Journal(Path(os.environ[VARIABLE]), int(attempt.parent.name), number)
+
+
+def _is_shut(gate: str) -> bool:
+    return bool(gate) and Path(gate).exists()
 
 
 def _keep(path: Path, step: int) -> None:
