@@ -30,7 +30,15 @@ from django.db import connections
 from rest_framework.test import APIClient
 
 import compass.urls  # noqa: F401  # imported once here, not in each web process
-from registry import broker, clock, crashpoints, maintenance, membership, sealing
+from registry import (
+    broker,
+    clock,
+    crashpoints,
+    dispatcher,
+    maintenance,
+    membership,
+    sealing,
+)
 from registry.deliveries import revocation
 from registry.models import Task
 from registry.scheduler import dispatch
@@ -115,6 +123,7 @@ class World:
         try:
             self._enter()
             act()
+            dispatcher.flush()
             broker.flush()
             code = 0
         except BaseException:

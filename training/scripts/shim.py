@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from training import marks
+from training.lease import GRACE, LEASE, WORD
 from training.processes import PR_SET_PDEATHSIG, libc
 from training.scripts import environment, inputs, program, tree
 from training.scripts.groups import Group
@@ -53,6 +54,8 @@ class Shim:
         self._status: int | None = None  # of the script, as wait gives it
         self._verdict: Verdict | None = None
         self._was_asked = self._is_orphan = self._is_killed = False
+        self._until = spec["leased"] + LEASE  # monotonic seconds; see training/lease.py
+        self._is_recorded = self._is_silent = False
 
     def run(self) -> int:
         own = self._enter()
@@ -64,6 +67,8 @@ class Shim:
             placed = inputs.place(work, self._spec["inputs"], self._should_stop)
             self._output = Output(self._spec)
             self._limits = Limits(self._spec, self._group)
+            while not (self._should_stop() or self._is_recorded):
+                self._wishes.poll(TICK)
             if not self._should_stop():
                 self._program = program.start(
                     self._spec, own, self._output, self._group
@@ -130,16 +135,28 @@ class Shim:
         """Whether it was asked to end before it began."""
         while self._wishes.poll() and not self._is_orphan:
             self._hear()
+        self._mind_lease()
         return self._was_asked or self._is_killed or self._is_orphan
 
     def _is_over(self) -> bool:
         """Whether it has ended, took too much, or is to be ended by force."""
         self._reap()
-        self._is_orphan |= os.getppid() != self._launcher
+        self._mind_lease()
         if self._status is not None or self._is_killed or self._is_orphan:
             return True
         self._verdict = self._limits.look()
         return self._verdict is not None
+
+    def _mind_lease(self) -> None:
+        """End when the launcher is gone, or the supervisor too long without a beat."""
+        self._is_orphan |= os.getppid() != self._launcher
+        late = time.monotonic() - self._until
+        # What waits in the pipe counts, however late it comes to be read.
+        if late > 0 and not self._wishes.poll():
+            if not self._is_silent:
+                self._is_silent = True
+                self._terminate()
+            self._is_killed |= late > GRACE
 
     def _hear(self) -> None:
         """One wish of the supervisor."""
@@ -148,7 +165,10 @@ class Shim:
         except (EOFError, OSError):
             self._is_orphan = True
             return
-        if wish in (b"stop", b"terminate"):
+        if wish.startswith(WORD):
+            self._until = float(wish.removeprefix(WORD)) + LEASE
+            self._is_recorded = True
+        elif wish in (b"stop", b"terminate"):
             self._terminate()
         elif wish == b"kill":
             self._is_killed = True
@@ -198,6 +218,8 @@ class Shim:
         return len(left)
 
     def _conclude(self, left: int) -> None:
+        if self._is_silent:
+            return self._report({"event": "stopped"})
         self._verdict = self._verdict or self._limits.came_to_its_memory()
         # A script that never began ended by the wish.
         status = signal.SIGTERM if self._status is None else self._status
@@ -229,6 +251,7 @@ class Shim:
                 "peak_memory": self._limits.peak,
             }
         )
+        return None
 
     def _report(self, event: Mapping[str, Any]) -> None:
         try:

@@ -33,11 +33,13 @@ class Run:
             "scratch": str(home / "scratch"), "log": str(home / "log.txt"),
             "log_limit": 64 * MIB, "disk_limit": 0, "stdout": "stdout",
             "stderr": "stderr", "named": [], "env": {}, "cpus": 1, "memory": 0,
-            "gpus": [], "affinity": [], "inputs": {}, "groups": True, **changes,
+            "gpus": [], "affinity": [], "inputs": {}, "groups": True,
+            "leased": time.monotonic(), **changes,
         }  # fmt: skip
         self.spec["environment"] = environment.words(self.spec)
         self.frames: list[dict[str, Any]] = []
         self.job: Job = launcher.launch(self.spec)
+        self.job.renew(self.spec["leased"])
 
     @property
     def log(self) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.training.scripts.conftest import Run
+from training.lease import GRACE, LEASE
 
 Start = Callable[..., Run]
 
@@ -188,3 +190,20 @@ def test_a_warning_does_not_end_a_script_that_does_not_listen(run: Start) -> Non
 def test_a_million_lines_run(run: Start) -> None:
     end = run(":\n" * 1_000_000 + "echo done").wait(60)
     assert end["exit_code"] == 0
+
+
+def test_a_script_ends_when_its_supervisor_is_silent(run: Start) -> None:
+    began = time.monotonic() - LEASE + 1
+    one = run("trap 'echo asked; exit 0' TERM; sleep 600 & wait", leased=began)
+    assert one.wait() == {"event": "stopped"}
+    assert one.log == "asked\n"
+    assert one.living() == []
+
+
+def test_a_script_that_stood_still_with_its_supervisor_ends_at_once(
+    run: Start,
+) -> None:
+    long_ago = time.monotonic() - LEASE - GRACE
+    one = run("trap '' TERM; while :; do echo on; sleep 0.01; done", leased=long_ago)
+    assert one.wait() == {"event": "stopped"}
+    assert one.living() == []
