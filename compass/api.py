@@ -7,7 +7,6 @@ import logging
 import math
 import re
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.models import AnonymousUser
@@ -25,7 +24,6 @@ from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from registry import clock
 from registry.errors import CATALOGUE, Problem
 from registry.models import ApiKey
 
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
-USE_NOTED_EVERY = timedelta(minutes=1)
 DEEPEST = 64  # levels of a JSON body
 JSON_LIKE = re.compile(r"(^|,)\s*application/([a-z0-9.+-]+\+)?json\s*(;|,|$)")
 ODD_TEXT = "A text holds a NUL or a lone surrogate."
@@ -69,15 +66,10 @@ class KeyAuthentication(BaseAuthentication):
         secret = secret.strip()
         if not secret:
             return None
-        digest = ApiKey.digest(secret)
-        key = ApiKey.objects.valid().select_related("user").filter(sha256=digest)
-        row = key.first()
-        if row is None:
+        key = ApiKey.find(secret)
+        if key is None:
             raise exceptions.AuthenticationFailed(CATALOGUE["invalid_key"][1] + ".")
-        moment = clock.now()
-        if row.last_used_at is None or moment - row.last_used_at > USE_NOTED_EVERY:
-            ApiKey.objects.filter(pk=row.pk).update(last_used_at=moment)
-        return row.user, row
+        return key.user, key
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"

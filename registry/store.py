@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 import shutil
+from functools import lru_cache
 from pathlib import Path
 
 from django.conf import settings
@@ -75,6 +76,17 @@ def directory_digest(directory: Path) -> str:
 def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def lasting_sha256(path: Path) -> str:
+    """The digest of a file that comes with Compass; read again only when it has changed."""
+    seen = path.stat()
+    return _sha256_seen(path, seen.st_mtime_ns, seen.st_size)
+
+
+@lru_cache(64)
+def _sha256_seen(path: Path, changed: int, size: int) -> str:
+    return file_sha256(path)
 
 
 def _sync(path: Path) -> None:

@@ -53,7 +53,7 @@ def describe(user: Any, dataset: str) -> dict[str, Any]:
         known = data.BUILT_IN[dataset]
         return {
             "name": known.name,
-            "sha256": store.file_sha256(known.path),
+            "sha256": store.lasting_sha256(known.path),
             "columns": list(known.columns),
         }
     upload = uploads.find_dataset(user, dataset)

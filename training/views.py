@@ -35,9 +35,7 @@ class TrainingViewSet(TaskViewSet):
             asked.is_valid(raise_exception=True)
             task = submit(request.user, asked.validated_data)
             transaction.on_commit(dispatcher.nudge, robust=True)
-            response = self._shown(task)
-            response["Location"] = f"/api/v1/tasks/{task.pk}"
-            return response
+            return self._accepted(task)
 
         return once(request, accept)
 

@@ -1,18 +1,33 @@
 from __future__ import annotations
 
+import datetime
 import hashlib
+import json
 import secrets
 from collections.abc import Iterable
 from typing import Self
 
 from django.conf import settings
-from django.db import models
+from django.contrib.auth import get_user_model
+from django.db import connection, models
 from django.db.models import Q
 
 from registry import clock
 
 SCOPES = ("read", "submit", "script", "predict", "registry", "admin")
 PREFIX = "cmp_"
+USE_NOTED_EVERY = datetime.timedelta(minutes=1)
+# Asked at each request, so it is written out: to compile it costs more than to run it.
+FIND = """
+    SELECT k.last_used_at IS NULL OR k.last_used_at < %s, k.id, k.user_id, k.name,
+           k.scopes, u.id, u.is_superuser, u.username, u.is_staff, u.is_active
+    FROM registry_apikey k JOIN auth_user u ON u.id = k.user_id
+    WHERE k.sha256 = %s AND k.revoked_at IS NULL AND u.is_active
+      AND (k.expires_at IS NULL OR k.expires_at > %s)
+"""
+# In the order of the models.
+KEY_FIELDS = ("id", "user_id", "name", "scopes")
+USER_FIELDS = ("id", "is_superuser", "username", "is_staff", "is_active")
 
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
@@ -64,6 +79,30 @@ class ApiKey(models.Model):
             **fields,
         )
         return row, secret
+
+    @classmethod
+    def find(cls, secret: str) -> ApiKey | None:
+        """The valid key with its user, and note that it was used, once a minute.
+
+        Of both only what most requests need is loaded; the rest comes when it is read.
+        """
+        moment = clock.now()
+        adapt = connection.ops.adapt_datetimefield_value
+        values = [adapt(moment - USE_NOTED_EVERY), cls.digest(secret), adapt(moment)]
+        with connection.cursor() as cursor:
+            cursor.execute(FIND, values)
+            row = cursor.fetchone()
+        if row is None:
+            return None
+        is_due, number, owner, name, scopes, pk, root, username, staff, active = row
+        found = cls.from_db(
+            connection.alias, KEY_FIELDS, [number, owner, name, json.loads(scopes)]
+        )
+        user = [pk, bool(root), username, bool(staff), bool(active)]
+        found.user = get_user_model().from_db(connection.alias, USER_FIELDS, user)
+        if is_due:
+            cls.objects.filter(pk=number).update(last_used_at=moment)
+        return found
 
     @staticmethod
     def digest(secret: str) -> str:

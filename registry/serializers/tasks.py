@@ -7,6 +7,7 @@ from rest_framework import serializers
 
 from registry import clock
 from registry.models import Attempt, Condition, Node, Task, TaskEvent
+from registry.serializers.quick import SharedFields, Shown
 from registry.states import State
 
 ROUTES = (
@@ -31,7 +32,7 @@ JSON_TYPES: tuple[tuple[type[Any], tuple[type, ...], str], ...] = (
 )
 
 
-class StrictSerializer(serializers.Serializer[Any]):
+class StrictSerializer(SharedFields):
     """Refuses fields that it does not know, and values of another JSON type."""
 
     def to_internal_value(self, data: Any) -> Any:
@@ -83,7 +84,7 @@ class ResourcesSerializer(StrictSerializer):
     )
 
 
-class TaskSerializer(serializers.ModelSerializer[Task]):
+class TaskSerializer(Shown, serializers.ModelSerializer[Task]):
     """A task as every route shows it; times in UTC, durations in seconds."""
 
     id = serializers.CharField(source="pk")
@@ -170,7 +171,7 @@ class RetryRequest(StrictSerializer):
     )
 
 
-class AttemptSerializer(serializers.ModelSerializer[Attempt]):
+class AttemptSerializer(Shown, serializers.ModelSerializer[Attempt]):
     node = serializers.CharField(source="node.name")
 
     class Meta:
@@ -182,7 +183,7 @@ class AttemptSerializer(serializers.ModelSerializer[Attempt]):
         ]  # fmt: skip
 
 
-class EventSerializer(serializers.ModelSerializer[TaskEvent]):
+class EventSerializer(Shown, serializers.ModelSerializer[TaskEvent]):
     id = serializers.CharField(source="pk")
 
     class Meta:

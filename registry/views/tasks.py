@@ -219,6 +219,16 @@ class TaskViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Task]):
             raise _wrong(task, done) from None
         return task
 
+    def _accepted(self, task: Task) -> Response:
+        """A task as it was just made here; nothing else can have touched it yet."""
+        if task.held or task.is_head:
+            response = self._shown(task)
+        else:
+            vars(task)["_prefetched_objects_cache"] = {"dependencies": []}
+            response = Response(self.get_serializer(task).data, 202)
+        response["Location"] = f"/api/v1/tasks/{task.pk}"
+        return response
+
     def _shown(self, task: Task, status: int = 202) -> Response:
         task = self.get_queryset().get(pk=task.pk)
         return Response(self.get_serializer(task).data, status)
