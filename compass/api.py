@@ -276,8 +276,10 @@ def _by_field(detail: Any, at: str = "") -> dict[str, list[str]]:
     if isinstance(detail, dict):
         found: dict[str, list[str]] = {}
         for name, inner in detail.items():
-            place = at if name == "non_field_errors" else f"{at}.{name}" if at else name
-            found |= _by_field(inner, str(place))
+            place = f"{at}[{name}]" if isinstance(name, int) else f"{at}.{name}"
+            if name == "non_field_errors":
+                place = at
+            found |= _by_field(inner, place.removeprefix("."))
         return found
     if isinstance(detail, list) and any(isinstance(one, dict | list) for one in detail):
         found = {}

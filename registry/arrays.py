@@ -14,10 +14,12 @@ from django.db.models import Count
 from registry import clock
 from registry.errors import Problem
 from registry.models import Stale, Task, TaskEvent
+from registry.models.wishes import as_new
 from registry.states import FINAL, LIVE, PLACED, Move, State
 
 MOST = 10_000  # elements of one array
 LARGEST = 1_000_000  # index
+PAUSED = "Its array was paused on request; resume it to let it go on."
 PART = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([0-9]{1,9}))?)?\Z")
 
 
@@ -139,10 +141,54 @@ def retry(head: Task, *, start_over: bool = False) -> None:
     """Begin each failed or cancelled element again."""
     with transaction.atomic():
         head.retry(start_over=start_over)
-        for element in head.elements.filter(state__in=Move.RETRY.sources):
-            element.retry(start_over=start_over)
-            if head.held:
-                Task.objects.filter(pk=element.pk).update(held=True)
+        ended = head.elements.filter(state__in=Move.RETRY.sources)
+        keys = list(ended.select_for_update().values_list("pk", flat=True))
+        ended.update(**as_new(start_over=start_over, held=head.held))
+        _note(head.elements.all(), "retry", only=set(keys))
+
+
+def pause(head: Task) -> list[Task]:
+    """Hold what waits, and ask the rest to pause; the elements whose workers should be told.
+
+    Raises Stale if nothing of it runs or waits in line.
+    """
+    with transaction.atomic():
+        waiting = head.elements.filter(state=State.PENDING, held=False)
+        count = waiting.update(held=True, waiting_for=[PAUSED], estimated_start=None)
+        asked = []
+        for element in head.elements.filter(state=State.RUNNING).order_by("pk"):
+            try:
+                element.request_pause()
+                asked.append(element)
+            except Stale:
+                continue
+        if not (count or asked):
+            raise Stale(f"task {head.pk}: nothing to pause")
+        Task.objects.filter(pk=head.pk).update(held=True, waiting_for=[PAUSED])
+        told = f"{len(asked)} elements are asked to pause, and {count} wait."
+        head.refresh_from_db()
+        head.note("request_pause", told)
+    return asked
+
+
+def resume(head: Task) -> None:
+    """Let go on what `pause` stopped. Raises Stale if nothing is."""
+    with transaction.atomic():
+        count = 0
+        for element in head.elements.filter(state=State.PAUSED).order_by("pk"):
+            try:
+                element.resume()
+                count += 1
+            except Stale:
+                continue
+        if head.held and not head.dependencies.exclude(met=True).exists():
+            held = head.elements.filter(held=True, state=State.PENDING)
+            count += held.update(held=False, waiting_for=[])
+            Task.objects.filter(pk=head.pk).update(held=False, waiting_for=[])
+        if not count:
+            raise Stale(f"task {head.pk}: nothing to resume")
+        head.refresh_from_db()
+        head.note("resume")
 
 
 def forgo(head: Task, reason: str, message: str) -> None:

@@ -59,12 +59,23 @@ def attach(task: Task, wanted: Wanted) -> None:
         Dependency(task=task, on=other, on_number=other.pk, condition=condition)
         for condition, other in wanted
     )
-    Task.objects.filter(pk=task.pk).update(waiting_for=_sentences(wanted_of(task)))
+    Task.objects.filter(pk=task.pk).update(waiting_for=sentences(wanted_of(task)))
 
 
 def wanted_of(task: Task) -> list[Dependency]:
     """What it still waits for."""
     return list(task.dependencies.filter(met=None))
+
+
+def sentences(rows: Iterable[Dependency]) -> list[str]:
+    """What is waited for, in words."""
+    rows = list(rows)
+    told = [
+        f"Waits for task {one.on_number} to {DONE[one.condition]} ({one.condition})."
+        for one in rows[:TOLD]
+    ]
+    rest = len(rows) - TOLD
+    return told + [f"And for {rest} more tasks."] * (rest > 0)
 
 
 def resolve() -> int:
@@ -110,7 +121,7 @@ def _apply(task: Task) -> int:
             task.let_go()
         else:
             Task.objects.filter(pk=task.pk, state=State.PENDING).update(
-                waiting_for=_sentences(rows)
+                waiting_for=sentences(rows)
             )
             return 0
     except Stale:  # cancelled since the look
@@ -131,16 +142,6 @@ def _forgo(task: Task, broken: Dependency) -> None:
         arrays.forgo(task, "dependency_failed", message)
     else:
         task.forgo("dependency_failed", message)
-
-
-def _sentences(rows: Iterable[Dependency]) -> list[str]:
-    rows = list(rows)
-    told = [
-        f"Waits for task {one.on_number} to {DONE[one.condition]} ({one.condition})."
-        for one in rows[:TOLD]
-    ]
-    rest = len(rows) - TOLD
-    return told + [f"And for {rest} more tasks."] * (rest > 0)
 
 
 def _is_id(text: str) -> bool:

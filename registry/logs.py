@@ -13,6 +13,9 @@ from registry.states import FINAL, State
 
 DEFAULT = 64 * 1024  # bytes of one answer
 MOST = 1024**2
+OF_ELEMENTS = (
+    "An array writes no log itself; its elements do: GET /api/v1/tasks?array={}."
+)
 
 
 def path(task: Task) -> Path:
@@ -38,12 +41,14 @@ def read(task: Task, query: Mapping[str, str]) -> dict[str, Any]:
             )
     after = offset + len(content)
     over = task.state in FINAL or task.state == State.PAUSED
+    hint = {"hint": OF_ELEMENTS.format(task.pk)} if task.is_head else {}
     return {
         "text": content.decode("utf-8", "replace"),
         "offset": offset,
         "next_offset": after,
         "size": size,
         "complete": over and after >= size,
+        **hint,
     }
 
 

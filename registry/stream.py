@@ -1,4 +1,4 @@
-"""A task's life as server-sent events: state, progress, metric, log, done."""
+"""A task's life as server-sent events: state, waiting, progress, metric, log, done."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from django.db import connection
 from django.http import StreamingHttpResponse
 from rest_framework.renderers import BaseRenderer
 
-from registry import logs
+from registry import clock, logs
 from registry.errors import Problem
 from registry.models import Task
 from registry.serializers.tasks import EventSerializer
-from registry.states import FINAL
+from registry.states import FINAL, State
+from registry.waits import reasons
 
 LOOK_EVERY = 0.5  # seconds
 SILENT_FOR = 15.0  # seconds until a comment keeps proxies from closing
 LASTS = 300.0  # seconds; then the viewer comes back with Last-Event-ID
 PIECE = 16 * 1024  # bytes of log in one event
+NOT_WAITING: dict[str, Any] = {"waiting_for": [], "estimated_start": None}
 
 _slots = threading.BoundedSemaphore(max(1, settings.ENVIRONMENT.web_threads // 2))
 
@@ -71,6 +73,7 @@ def follow(
     """What is new since the position, until the task has ended or the time is over."""
     begun = spoken = monotonic()
     shown: Any = None
+    waiting: Any = NOT_WAITING
     yield "retry: 2000\n\n"
     while monotonic() - begun < LASTS:
         try:
@@ -82,6 +85,9 @@ def follow(
         if task.progress != shown:
             shown = task.progress
             told.append(_frame("progress", shown, position))
+        if (now := _waiting(task)) != waiting:
+            waiting = now
+            told.append(_frame("waiting", waiting, position))
         if told:
             spoken = monotonic()
             yield from told
@@ -109,6 +115,14 @@ def _news(task: Task, position: Position) -> Iterator[str]:
             return
         offset, position.log = position.log, piece["next_offset"]
         yield _frame("log", {"text": piece["text"], "offset": offset}, position)
+
+
+def _waiting(task: Task) -> dict[str, Any]:
+    """Why it waits and until when, as the last pass saw it."""
+    if task.state != State.PENDING:
+        return NOT_WAITING
+    told = reasons(task, clock.now())
+    return {"waiting_for": told, "estimated_start": task.estimated_start}
 
 
 def _frame(name: str, value: Any, position: Position) -> str:

@@ -31,7 +31,7 @@ def submit(user: Any, asked: Mapping[str, Any], **extra: Any) -> Task:
     lane, needs = choose_resources(asked["lane"], asked.get("resources", {}))
     refuse_too_large(lane, needs)
     refuse_output_names(asked["files"], extra)
-    fields = submission.common(user, asked)
+    common = submission.common(user, asked)
     indexes = arrays.parse(asked["array"]) if "array" in asked else None
     sha256 = hashlib.sha256(content).hexdigest()
     is_short = len(content) <= INLINE
@@ -41,6 +41,7 @@ def submit(user: Any, asked: Mapping[str, Any], **extra: Any) -> Task:
         with transaction.atomic():
             files = _held_uploads(user, asked["files"])
             task = submission.accept(
+                **common,
                 kind="script",
                 lane=lane,
                 cpus=needs.cpus,
@@ -58,7 +59,6 @@ def submit(user: Any, asked: Mapping[str, Any], **extra: Any) -> Task:
                     **extra,
                 },
                 array=indexes,
-                **fields,
             )
             if aside is not None:
                 target = script_path(task)

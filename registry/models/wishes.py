@@ -56,27 +56,34 @@ class Wishes(Change):
 
     def retry(self, *, start_over: bool = False) -> None:
         """Begin a failed or cancelled task again, from its checkpoint if it has one."""
-        fresh: dict[str, Any] = {"progress": {}, "metrics": {}} if start_over else {}
         with transaction.atomic():
             # What it depends on is looked at anew; of what was deleted the verdict stays.
             self.dependencies.exclude(on=None).update(met=None)
-            self._write(
-                self._rows(Move.RETRY.sources),
-                "retry",
-                state=Move.RETRY.target,
-                held=self.dependencies.exclude(met=True).exists(),
-                finished_at=None,
-                cancel_requested_at=None,
-                pause_requested_at=None,
-                release_requested_at=None,
-                reason="",
-                message="",
-                retries=0,
-                releases=0,
-                not_before=None,
-                result={},
-                resume_from="start" if start_over else "checkpoint",
-                **fresh,
-            )
+            held = self.dependencies.exclude(met=True).exists()
+            rows = self._rows(Move.RETRY.sources)
+            self._write(rows, "retry", **as_new(start_over=start_over, held=held))
             if self.array is not None and self.array.state in FINAL:
                 self.array.reopen()
+
+
+def as_new(*, start_over: bool, held: bool) -> dict[str, Any]:
+    """The fields of a task that begins again."""
+    fresh: dict[str, Any] = {"progress": {}, "metrics": {}} if start_over else {}
+    return {
+        "state": Move.RETRY.target,
+        "held": held,
+        "finished_at": None,
+        "cancel_requested_at": None,
+        "pause_requested_at": None,
+        "release_requested_at": None,
+        "reason": "",
+        "message": "",
+        "retries": 0,
+        "releases": 0,
+        "not_before": None,
+        "waiting_for": [],
+        "estimated_start": None,
+        "result": {},
+        "resume_from": "start" if start_over else "checkpoint",
+        **fresh,
+    }

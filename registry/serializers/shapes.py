@@ -34,3 +34,4 @@ class LogPiece(serializers.Serializer[Any]):
     next_offset = serializers.IntegerField()
     size = serializers.IntegerField()
     complete = serializers.BooleanField()
+    hint = serializers.CharField(required=False, help_text="of an array: where to look")

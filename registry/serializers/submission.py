@@ -70,7 +70,7 @@ class SubmitRequest(StrictSerializer):
         min_value=1,
         max_value=LONGEST,
         required=False,
-        help_text="seconds until a warning signal; less than time_limit",
+        help_text="seconds until it is warned, a script by SIGUSR1; less than time_limit",
     )
     hang_after = serializers.IntegerField(
         min_value=1,

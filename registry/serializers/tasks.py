@@ -8,7 +8,7 @@ from rest_framework import serializers
 from registry import clock
 from registry.models import Attempt, Condition, Node, Task, TaskEvent
 from registry.serializers.quick import SharedFields, Shown
-from registry.states import State
+from registry.waits import reasons
 
 ROUTES = (
     "logs",
@@ -114,11 +114,8 @@ class TaskSerializer(Shown, serializers.ModelSerializer[Task]):
         return task.resources.as_dict()
 
     def get_waiting_for(self, task: Task) -> list[str]:
-        if task.state != State.PENDING:
-            return []
-        if task.not_before and task.not_before > self._now():
-            return [f"Waits until {task.not_before:%H:%M:%S} UTC before the next try."]
-        return list(task.waiting_for)
+        is_alone = self.parent is None  # a page of rows asks nothing for each
+        return reasons(task, self._now(), look=is_alone)
 
     def get_elapsed(self, task: Task) -> float | None:
         if task.started_at is None:
@@ -144,7 +141,10 @@ class TaskSerializer(Shown, serializers.ModelSerializer[Task]):
 
     def get_links(self, task: Task) -> dict[str, str]:
         home = f"/api/v1/tasks/{task.pk}"
-        return {"self": home} | {name: f"{home}/{name}" for name in ROUTES}
+        links = {"self": home} | {name: f"{home}/{name}" for name in ROUTES}
+        if task.is_head:
+            links["elements"] = f"/api/v1/tasks?array={task.pk}"
+        return links
 
     def _now(self) -> datetime.datetime:
         context: Any = self.context

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-import shutil
+from collections.abc import Callable
 from typing import Any
 
 from django.db import transaction
 from django.http import FileResponse, HttpResponseBase
-from django_filters import rest_framework as filters
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.decorators import action
+from rest_framework.exceptions import ValidationError
 from rest_framework.generics import GenericAPIView
 from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
 from rest_framework.renderers import JSONRenderer
@@ -16,21 +16,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from registry import (
-    arrays,
-    broker,
-    clock,
-    dependencies,
-    dispatcher,
-    jail,
-    logs,
-    store,
-    stream,
-)
-from registry.cancellation import cancel
+from registry import clock, dispatcher, jail, logs, orders, store, stream
 from registry.errors import CATALOGUE, Problem
-from registry.kinds import KINDS
-from registry.models import Node, Stale, Task
+from registry.filters import TaskFilter
+from registry.models import Node, Task
 from registry.serializers.shapes import ErrorEntry, FileEntry, LogPiece, results
 from registry.serializers.tasks import (
     AttemptSerializer,
@@ -40,23 +29,9 @@ from registry.serializers.tasks import (
     TaskChange,
     TaskSerializer,
 )
-from registry.states import FINAL, State
+from registry.submission import check_priority
 
 MOST_FILES = 10_000  # of one task that are listed
-
-
-class TaskFilter(filters.FilterSet):  # type: ignore[misc]
-    kind = filters.CharFilter()
-    state = filters.MultipleChoiceFilter(choices=State.choices)
-    owner = filters.CharFilter(field_name="owner__username")
-    node = filters.CharFilter(field_name="node__name")
-    reason = filters.CharFilter()
-    created_after = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gt")
-    q = filters.CharFilter(field_name="name", lookup_expr="icontains")
-
-    class Meta:
-        model = Task
-        fields: list[str] = []
 
 
 class TaskViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Task]):
@@ -72,55 +47,55 @@ class TaskViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Task]):
         rows = rows.prefetch_related("dependencies")
         return rows.visible_to(self.request.user)
 
+    def filter_queryset(self, queryset: Any) -> Any:
+        """The elements of arrays stand in the list only when asked for."""
+        if self.action != "list":
+            return queryset
+        found = TaskFilter(self.request.query_params, queryset, request=self.request)
+        if not found.is_valid():
+            raise ValidationError(found.errors)
+        return found.qs if found.shows_elements else found.qs.filter(array=None)
+
     @extend_schema(request=TaskChange, responses=TaskSerializer)
     def partial_update(self, request: Request, pk: str) -> Response:
         task = self.get_object()
         asked = TaskChange(data=request.data)
         asked.is_valid(raise_exception=True)
-        if asked.validated_data:
-            Task.objects.filter(pk=task.pk).update(**asked.validated_data)
+        check_priority(request.user, asked.validated_data.get("priority", 0))
+        orders.change(task, asked.validated_data)
+        if "priority" in asked.validated_data:
+            transaction.on_commit(dispatcher.nudge, robust=True)
         return self._shown(task, 200)
 
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, pk: str) -> Response:
-        task = self.get_object()
-        with transaction.atomic():
-            # Deleting by state: a retry that came between keeps its task.
-            gone = Task.objects.filter(pk=task.pk, state__in=FINAL)
-            if not gone.exists():
-                text = f"The task is {task.state}; cancel it first."
-                raise Problem("wrong_state", text)
-            dependencies.resolve()  # while it can still be seen how it ended
-            gone.delete()
-        shutil.rmtree(store.task_path(task.pk), ignore_errors=True)
+        orders.purge(self.get_object())
         return Response(status=204)
 
     @extend_schema(request=None, responses={202: TaskSerializer})
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, pk: str) -> Response:
-        return self._cancelled()
+        return self._ordered(orders.cancel)
 
     @extend_schema(request=None, responses={202: TaskSerializer})
     @action(detail=True, methods=["post"])
     def stop(self, request: Request, pk: str) -> Response:
-        return self._cancelled()
+        return self._ordered(orders.cancel)
 
     @extend_schema(request=None, responses={202: TaskSerializer})
     @action(detail=True, methods=["post"])
     def pause(self, request: Request, pk: str) -> Response:
-        task = self._moved("paused", _pause)
-        broker.revoke(task)
-        return self._shown(task)
+        return self._ordered(orders.pause)
 
     @extend_schema(request=None, responses={202: TaskSerializer})
     @action(detail=True, methods=["post"])
     def resume(self, request: Request, pk: str) -> Response:
-        return self._again("resumed", Task.resume)
+        return self._ordered(orders.resume)
 
     @extend_schema(request=None, responses={202: TaskSerializer})
     @action(detail=True, methods=["post"])
     def start(self, request: Request, pk: str) -> Response:
-        return self._again("resumed", Task.resume)
+        return self._ordered(orders.resume)
 
     @extend_schema(request=RetryRequest, responses={202: TaskSerializer})
     @action(detail=True, methods=["post"])
@@ -128,7 +103,7 @@ class TaskViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Task]):
         asked = RetryRequest(data=request.data)
         asked.is_valid(raise_exception=True)
         over = asked.validated_data["from"] == "start"
-        return self._again("retried", _start_over if over else _retry)
+        return self._ordered(lambda task: orders.retry(task, start_over=over))
 
     @extend_schema(responses=results("Attempts", AttemptSerializer), filters=False)
     @action(detail=True, pagination_class=None)
@@ -193,31 +168,11 @@ class TaskViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Task]):
         short = name.rpartition("/")[2]
         return FileResponse(file, as_attachment=True, filename=short)
 
-    def _cancelled(self) -> Response:
+    def _ordered(self, verb: Callable[[Task], None]) -> Response:
         task = self.get_object()
-        try:
-            if task.state != State.CANCELLED:
-                cancel(task)
-        except Stale:
-            task.refresh_from_db()
-            if task.state != State.CANCELLED:
-                raise _wrong(task, "cancelled") from None
+        verb(task)
         transaction.on_commit(dispatcher.nudge, robust=True)
         return self._shown(task)
-
-    def _again(self, done: str, verb: Any) -> Response:
-        task = self._moved(done, verb)
-        transaction.on_commit(dispatcher.nudge, robust=True)
-        return self._shown(task)
-
-    def _moved(self, done: str, verb: Any) -> Task:
-        task: Task = self.get_object()
-        try:
-            verb(task)
-        except Stale:
-            task.refresh_from_db()
-            raise _wrong(task, done) from None
-        return task
 
     def _accepted(self, task: Task) -> Response:
         """A task as it was just made here; nothing else can have touched it yet."""
@@ -289,27 +244,3 @@ class Errors(GenericAPIView[Any]):
                 ]
             }
         )
-
-
-def _pause(task: Task) -> None:
-    if not KINDS[task.kind].is_repeatable:
-        text = "A script has no checkpoint to go on from, so it cannot be paused."
-        raise Problem("wrong_state", text)
-    task.request_pause()
-
-
-def _retry(task: Task, *, start_over: bool = False) -> None:
-    if task.is_head:
-        arrays.retry(task, start_over=start_over)
-    else:
-        task.retry(start_over=start_over)
-
-
-def _start_over(task: Task) -> None:
-    with transaction.atomic():
-        _retry(task, start_over=True)
-        task.points.all().delete()
-
-
-def _wrong(task: Task, done: str) -> Problem:
-    return Problem("wrong_state", f"A task that is {task.state} cannot be {done}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -98,13 +99,14 @@ def test_the_curve_goes_only_with_a_retry_that_begins_anew(
 
 
 def test_a_live_task_is_not_deleted_and_a_final_one_goes_with_its_files(
-    api: APIClient, submit: Submit
+    api: APIClient, submit: Submit, django_capture_on_commit_callbacks: Any
 ) -> None:
     task = submit()
     write_log(task, b"x")
     assert api.delete(f"/api/v1/tasks/{task.pk}").status_code == 409
     task.request_cancel()
-    assert api.delete(f"/api/v1/tasks/{task.pk}").status_code == 204
+    with django_capture_on_commit_callbacks(execute=True):
+        assert api.delete(f"/api/v1/tasks/{task.pk}").status_code == 204
     assert not store.task_path(task.pk).exists()
     assert api.get(f"/api/v1/tasks/{task.pk}").status_code == 404
 
@@ -117,6 +119,10 @@ def test_name_tags_and_priority_may_change_and_nothing_else(
     answer = api.patch(f"/api/v1/tasks/{task.pk}", change, format="json")
     assert answer.status_code == 200
     assert {name: answer.json()[name] for name in change} == change
+    (event,) = task.events.filter(verb="change")
+    assert event.message == "Another name, priority 0 -> 3, other tags."
+    api.patch(f"/api/v1/tasks/{task.pk}", change, format="json")
+    assert task.events.filter(verb="change").count() == 1, "nothing changed"
     bad = api.patch(f"/api/v1/tasks/{task.pk}", {"state": "completed"}, format="json")
     assert bad.status_code == 422
     assert "state" in bad.json()["errors"]
@@ -187,6 +193,38 @@ def test_the_stream_tells_state_metric_log_and_end_and_can_go_on(
     assert not [
         frame for frame in again if "event: log" in frame or "event: state" in frame
     ]
+
+
+def test_the_stream_tells_each_change_of_why_it_waits_and_until_when(
+    submit: Submit, node: Node, time: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream.connection, "close", lambda: None)
+    task = submit()
+    steps: list[dict[str, Any]] = [
+        {"waiting_for": ["Needs 8 CPUs."], "estimated_start": time()},
+        {},
+        {"waiting_for": ["Needs 2 CPUs."]},
+    ]
+
+    def sleep(seconds: float) -> None:
+        if steps:
+            Task.objects.filter(pk=task.pk).update(**steps.pop(0), name="seen")
+        else:
+            Task.objects.get(pk=task.pk).assign(node)
+            run_to_its_end()
+
+    def run_to_its_end() -> None:
+        one = Task.objects.get(pk=task.pk)
+        one.start(node)
+        one.complete({})
+
+    frames = list(stream.follow(task, stream.Position(""), sleep=sleep))
+    told = [json.loads(f.split("data: ")[1]) for f in frames if "event: waiting" in f]
+    assert [one["waiting_for"] for one in told[1:]] == [
+        ["Needs 8 CPUs."], ["Needs 2 CPUs."], [],
+    ]  # fmt: skip
+    assert told[1]["estimated_start"]
+    assert "accepted" in told[0]["waiting_for"][0]
 
 
 def test_the_stream_ends_after_its_time_and_speaks_in_between(

@@ -1,0 +1,140 @@
+"""What a user may order for a task or a whole array, by whichever way in; one verb each.
+
+Each raises Problem `wrong_state` with a sentence if the state does not allow it. The caller
+dispatches.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from django.db import transaction
+
+from registry import arrays, broker, cancellation, dependencies, store
+from registry.errors import Problem
+from registry.kinds import KINDS
+from registry.models import Stale, Task
+from registry.states import FINAL, LIVE, State
+
+NO_CHECKPOINT = "A {} keeps no checkpoint to go on from, so it cannot be paused; cancel it, or let it run."
+
+
+def cancel(task: Task) -> None:
+    """Cancel it, or ask its supervisor to; once more does nothing."""
+    try:
+        if task.state != State.CANCELLED:
+            cancellation.cancel(task)
+    except Stale:
+        task.refresh_from_db()
+        if task.state != State.CANCELLED:
+            raise _wrong(task, "cancelled") from None
+
+
+def pause(task: Task) -> None:
+    """Ask it to stop at a checkpoint; of an array what waits is held as well."""
+    kind = KINDS[task.kind]
+    if not kind.is_repeatable and task.state in LIVE:
+        raise Problem("wrong_state", NO_CHECKPOINT.format(kind.label.lower()))
+    asked = _once(task, "paused", _pause_array if task.is_head else _pause)
+    for one in asked:
+        broker.revoke(one)
+
+
+def resume(task: Task) -> None:
+    _once(task, "resumed", arrays.resume if task.is_head else Task.resume)
+
+
+def retry(task: Task, *, start_over: bool = False) -> None:
+    """Begin what failed or was cancelled again; of an array each such element."""
+
+    def again(task: Task) -> None:
+        verb: Any = arrays.retry if task.is_head else Task.retry
+        verb(task, start_over=start_over)
+        if start_over:
+            points: Any = task.points
+            points.all().delete()
+            points.model.objects.filter(task__array=task).delete()
+
+    with transaction.atomic():
+        _once(task, "retried", again)
+
+
+def purge(task: Task) -> None:
+    """Remove a final task, an array with its elements, and their files after the commit."""
+    with transaction.atomic():
+        # Held, so that a retry that comes between keeps its task.
+        rows = Task.objects.select_for_update().filter(pk=task.pk, state__in=FINAL)
+        if not rows.exists():
+            task.refresh_from_db()
+            text = f"Task {task.pk} is {task.state}; cancel it first."
+            raise Problem("wrong_state", text)
+        if task.is_head and task.elements.filter(state__in=LIVE).exists():
+            text = f"Elements of the array {task.pk} are live; cancel it first."
+            raise Problem("wrong_state", text)
+        if task.array is not None and task.array.state in LIVE:
+            text = f"It is an element of the array {task.array_id}, which is live."
+            raise Problem("wrong_state", text)
+        gone = [task.pk, *task.elements.values_list("pk", flat=True)]
+        dependencies.resolve()  # while it can still be seen how it ended
+        rows.delete()
+        transaction.on_commit(lambda: _remove_files(gone))
+
+
+def change(task: Task, changes: Mapping[str, Any]) -> None:
+    """Change its name, description, tags or priority; a head's priority is its elements' too."""
+    with transaction.atomic():
+        row = Task.objects.select_for_update().filter(pk=task.pk).first()
+        if row is None:
+            raise Problem("not_found", f"There is no task {task.pk} any more.")
+        new = {
+            name: value
+            for name, value in changes.items()
+            if getattr(row, name) != value
+        }
+        if not new:
+            return
+        Task.objects.filter(pk=row.pk).update(**new)
+        if row.is_head and "priority" in new:
+            waiting = row.elements.filter(state__in=LIVE)
+            waiting.update(priority=new["priority"])
+        said = ", ".join(_told(row, name, new[name]) for name in new)
+        row.note("change", f"{said[0].upper()}{said[1:]}.")
+
+
+def _pause(task: Task) -> list[Task]:
+    task.request_pause()
+    return [task]
+
+
+def _pause_array(head: Task) -> list[Task]:
+    if head.state in LIVE and head.dependencies.exclude(met=True).exists():
+        text = "The array has not begun: it waits for the tasks that it depends on."
+        raise Problem("wrong_state", text)
+    return arrays.pause(head)
+
+
+def _once(task: Task, done: str, verb: Callable[[Task], Any]) -> Any:
+    try:
+        return verb(task)
+    except Stale:
+        task.refresh_from_db()
+        raise _wrong(task, done) from None
+
+
+def _wrong(task: Task, done: str) -> Problem:
+    what = "An array" if task.is_head else "A task"
+    return Problem("wrong_state", f"{what} that is {task.state} cannot be {done}.")
+
+
+def _told(row: Task, name: str, value: Any) -> str:
+    if name == "priority":
+        return f"priority {row.priority} -> {value}"
+    what = "other" if name == "tags" else "another"
+    return f"{what} {name}" if value else f"no {name}"
+
+
+def _remove_files(tasks: list[int]) -> None:
+    for pk in tasks:
+        shutil.rmtree(store.task_path(pk), ignore_errors=True)
