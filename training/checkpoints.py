@@ -6,7 +6,9 @@ import contextlib
 import hashlib
 import io
 import os
+import pickle
 import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ import torch
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 FORMAT = 1
+SAVE_EVERY = 2.0  # seconds between two checkpoints, at least
+SAVE_SHARE = 0.02  # of the time may go into checkpoints
 
 
 class Damaged(Exception):
@@ -30,12 +34,23 @@ class Checkpoints:
     """
 
     def __init__(
-        self, directory: Path, fingerprint: str, note: Callable[[str], None]
+        self,
+        directory: Path,
+        fingerprint: str,
+        note: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.directory, self.fingerprint, self.note = directory, fingerprint, note
+        self.clock, self.saved, self.save_every = clock, clock(), SAVE_EVERY
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for the next one; those that take long are rarer."""
+        return self.clock() - self.saved > self.save_every
 
     def save(self, state: dict[str, Any]) -> None:
         """Write `state` (tensors, numbers, text and containers of them) as the last checkpoint."""
+        began = self.clock()
         buffer = io.BytesIO()
         content = {"format": FORMAT, "fingerprint": self.fingerprint, "state": state}
         torch.save(content, buffer)
@@ -43,16 +58,22 @@ class Checkpoints:
         self.directory.mkdir(parents=True, exist_ok=True)
         # A name of its own: a job that was fenced off may still be writing here.
         aside = self.directory / f"{LAST}.{os.getpid()}-{secrets.token_hex(4)}.part"
-        with aside.open("wb") as file:
-            file.write(hashlib.sha256(payload).hexdigest().encode() + b"\n")
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        last = self.directory / LAST
-        with contextlib.suppress(FileNotFoundError):
-            last.replace(self.directory / PREVIOUS)
-        aside.replace(last)
+        try:
+            with aside.open("wb") as file:
+                file.write(hashlib.sha256(payload).hexdigest().encode() + b"\n")
+                file.write(payload)
+                file.flush()
+                os.fsync(file.fileno())
+            last = self.directory / LAST
+            with contextlib.suppress(FileNotFoundError):
+                last.replace(self.directory / PREVIOUS)
+            aside.replace(last)
+        except OSError:  # a full disk is not to be filled further
+            aside.unlink(missing_ok=True)
+            raise
         fsync_directory(self.directory)
+        self.saved = self.clock()
+        self.save_every = max(SAVE_EVERY, (self.saved - began) / SAVE_SHARE)
 
     def load(self, device: str = "cpu") -> dict[str, Any] | None:
         """The newest whole state of this training, or None if there is none."""
@@ -60,12 +81,15 @@ class Checkpoints:
             part.unlink(missing_ok=True)
         for name in (LAST, PREVIOUS):
             path = self.directory / name
-            if not path.exists():
-                continue
             try:
                 content = _read(path, device)
+            except FileNotFoundError:
+                continue
             except Damaged as error:
                 self.note(f"The checkpoint {name} is damaged ({error}); passed over.")
+                # Or the next one would make it the previous, in the place of a whole one.
+                with contextlib.suppress(OSError):
+                    path.unlink()
                 continue
             if content["fingerprint"] != self.fingerprint:
                 self.note(
@@ -78,14 +102,23 @@ class Checkpoints:
 
 
 def _read(path: Path, device: str) -> dict[str, Any]:
-    digest, _, payload = path.read_bytes().partition(b"\n")
+    try:
+        digest, _, payload = path.read_bytes().partition(b"\n")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Damaged(f"it cannot be read: {error.strerror}") from error
     if hashlib.sha256(payload).hexdigest().encode() != digest:
         raise Damaged("its sha256 differs")
-    content: dict[str, Any] = torch.load(
-        io.BytesIO(payload), map_location=device, weights_only=True
-    )
-    if content.get("format") != FORMAT:
-        raise Damaged(f"its format is {content.get('format')!r}, not {FORMAT}")
+    try:
+        content: dict[str, Any] = torch.load(
+            io.BytesIO(payload), map_location=device, weights_only=True
+        )
+        written = content["format"]
+    except (pickle.UnpicklingError, EOFError, LookupError, TypeError) as error:
+        raise Damaged("it is of another kind") from error
+    if written != FORMAT:
+        raise Damaged(f"its format is {written!r}, not {FORMAT}")
     return content
 
 

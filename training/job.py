@@ -21,6 +21,7 @@ from training import marks
 from training.context import Context, Stopped
 from training.lease import Lease
 from training.processes import die_with_parent
+from training.wishes import Wishes
 
 PROBLEM_REASONS = {
     "bad_data": "bad_data",
@@ -41,30 +42,35 @@ KEPT_PREFIXES = (
 )
 
 
-def main(spec: Mapping[str, Any], reports: Connection, wishes: Connection) -> None:
+def main(spec: Mapping[str, Any], reports: Connection, pipe: Connection) -> None:
     """Run one attempt of a training, and tell the supervisor how it went."""
     _enter(spec)
-    stop, lock = threading.Event(), threading.Lock()
+    wishes, lock = Wishes(), threading.Lock()
+    wishes.hear_signal()
 
     def report(event: Mapping[str, Any]) -> None:
         try:
             with lock:
                 reports.send_bytes(json.dumps(event, allow_nan=True).encode())
         except OSError:
-            stop.set()  # nobody listens any more
+            wishes.stop()  # nobody listens any more
 
-    lease = Lease(wishes, spec["leased"])
-    others = {b"check": lambda: report({"event": "alive"})}
-    threading.Thread(target=lease.listen, args=(stop.set, others), daemon=True).start()
+    lease = Lease(pipe, spec["leased"])
+    others = {
+        b"check": lambda: report({"event": "alive"}),
+        b"checkpoint": wishes.save,
+    }
+    args = (wishes.stop, others)
+    threading.Thread(target=lease.listen, args=args, daemon=True).start()
     lease.wait()
-    report(_run(spec, report, stop))
+    report(_run(spec, report, wishes))
     sys.stdout.flush()
     sys.stderr.flush()
     # Not by the interpreter's way out: threads of libraries may hang there.
     os._exit(0)
 
 
-def _run(spec: Mapping[str, Any], report: Any, stop: threading.Event) -> dict[str, Any]:
+def _run(spec: Mapping[str, Any], report: Any, wishes: Wishes) -> dict[str, Any]:
     try:
         recipe = recipes.get(spec["recipe"])
         params = recipe.validate(spec["params"])
@@ -76,14 +82,15 @@ def _run(spec: Mapping[str, Any], report: Any, stop: threading.Event) -> dict[st
             threads=spec["threads"],
             resume=spec["resume"],
             report=report,
-            should_stop=stop.is_set,
+            should_stop=wishes.should_stop,
+            should_save=wishes.should_save,
         )
         _use_threads(context.threads)
         _print(f"Training {recipe.name} with {params.model_dump_json()}")
         recipes.load(recipe.fit)(params, Path(spec["dataset"]), context)
     except Stopped:
         _print("Stopped as asked.")
-        return {"event": "stopped"}
+        return {"event": "stopped", "by": "signal" if wishes.is_signalled else "wish"}
     except BaseException as error:
         traceback.print_exc()
         reason, message = explain(error)

@@ -160,8 +160,10 @@ def _set_environment() -> None:
 
     On Python 3.11 the forkserver drops our sys.path, so this project goes on PYTHONPATH; and
     libgomp reads its policy when it is loaded: idle threads that spin cost busy hosts dearly.
+    Without MKL_CBWR the last bits of a product depend on where in memory its operands lie.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("MKL_CBWR", "AUTO")
     root = str(Path(__file__).resolve().parent.parent)
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     if root not in paths:

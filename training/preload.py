@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
+import signal
 
 import psutil
 import torch  # noqa: F401
@@ -31,6 +32,9 @@ def release_code() -> None:
         )
 
 
+# Whoever stops a service may signal all its processes at once. The jobs die with this one, which
+# must therefore outlive the signal until they have left checkpoints; it ends with the worker.
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
 for name in MODULES:
     with contextlib.suppress(ImportError):
         importlib.import_module(name)

@@ -12,6 +12,7 @@ from registry import devices, store, uploads
 from registry.errors import Problem
 from registry.models import Task, Upload
 from training import cores, data, marks, script_preparation
+from training.models import Metric
 from training.orphans import place_of
 from training.submission import refuse_other_types
 
@@ -36,6 +37,7 @@ def _training(task: Task, gpus: list[int], home: Path, log: Path) -> dict[str, A
     attempt = home / f"attempt-{task.attempt}"
     if task.resume_from == "start":
         shutil.rmtree(home / "checkpoints", ignore_errors=True)
+        Metric.objects.filter(task=task).delete()
     checkpoints = own_checkpoints(home / "checkpoints", task.attempt)
     for old in home.glob("attempt-*"):
         shutil.rmtree(old, ignore_errors=True)

@@ -43,5 +43,5 @@ def set_random_state(state: dict[str, Any]) -> None:
     array = keys.cpu().numpy().astype(np.uint32)
     np.random.set_state((name, array, position, *state["numpy_gauss"]))
     torch.set_rng_state(state["torch"].cpu())
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])
+    for device, one in enumerate(state["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(one.cpu(), device)

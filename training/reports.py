@@ -24,6 +24,7 @@ class Reports:
         self._latest: dict[str, float | None] = dict(task.metrics)
         self._points: dict[tuple[str, int], float] = {}
         self._notes: list[str] = []
+        self._is_further = False
         self.end: dict[str, Any] | None = None
         self.is_new = False
 
@@ -37,6 +38,8 @@ class Reports:
         elif kind == "note":
             self._notes.append(_text(frame.get("text", ""), LONGEST_NOTE))
             self.is_new = True
+        elif kind == "checkpoint":
+            self._is_further = self.is_new = True
         elif kind in ENDS:
             self.end = {
                 name: value if value is None or isinstance(value, int) else _text(value)
@@ -44,15 +47,20 @@ class Reports:
             }
 
     def write(self, task: Task) -> None:
-        """Beat with all that is new, in one transaction behind the attempt's fence."""
+        """Beat with all that is new, in one transaction behind the attempt's fence.
+
+        An attempt that left a checkpoint was not in vain: the counts of retries and releases
+        begin again, so that a training ends however often it is killed.
+        """
+        again = {"retries": 0, "releases": 0} if self._is_further else {}
         with transaction.atomic():
-            task.beat(progress=self._progress, metrics=self._latest)
+            task.beat(progress=self._progress, metrics=self._latest, **again)
             self._write_points(task)
             for text in self._notes:
                 task.note("note", text)
         self._points.clear()
         self._notes.clear()
-        self.is_new = False
+        self.is_new = self._is_further = False
 
     def _write_points(self, task: Task) -> None:
         if not self._points:

@@ -6,10 +6,9 @@ import hashlib
 import json
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal
 
 import torch
@@ -22,9 +21,6 @@ from training.optimizers import clip_gradients, make_optimizer, rate_factor
 from training.randomness import random_state, seed_everything, set_random_state
 
 REPORT_EVERY = 0.25  # seconds between two reports of progress
-SAVE_EVERY = 2.0  # seconds between two checkpoints, at least
-SAVE_SHARE = 0.02  # of the time may go into checkpoints
-RETOLD = 5_000  # the latest metrics that a checkpoint repeats when it is gone on from
 
 
 @dataclass(frozen=True)
@@ -72,10 +68,11 @@ class Trainer:
 
     `indices` is int64 of shape [batch] on the module's device, and the loss their mean, a scalar.
     `validate(module)` gives named figures after each epoch, with the module in evaluation mode and
-    without gradients; the loss and these are the metrics, of which `monitor` is one. `clip` scales
-    the gradients down to a norm. `fingerprint` tells trainings of different data apart. The task's
-    progress moves through the two `fractions`. Stopped at any step and made anew with the same
-    arguments, it ends with the same bytes in the weights as if it had not been stopped.
+    without gradients; the loss and these are the metrics, of which `monitor` is one. It may raise
+    Stopped if it has drawn no random numbers by then. `clip` scales the gradients down to a norm.
+    `fingerprint` tells trainings of different data apart. The task's progress moves through the two
+    `fractions`. Stopped or killed at any step and made anew with the same arguments, it ends with
+    the same bytes in the weights as if it had not been.
     """
 
     def __init__(
@@ -107,11 +104,11 @@ class Trainer:
             context.device, enabled=self.half == torch.float16
         )
         self.checkpoints = Checkpoints(
-            context.checkpoints, self._fingerprint(fingerprint), context.note
+            context.checkpoints, self._fingerprint(fingerprint), context.note, clock
         )
         self.state = State()
         self.best_weights: dict[str, Tensor] | None = None
-        self.told: deque[tuple[int, dict[str, float]]] = deque(maxlen=RETOLD)
+        self.told: list[tuple[int, dict[str, float]]] = []
 
     def fit(self) -> None:
         """Train to the end. Raises Stopped after a checkpoint, and Problem `diverged`."""
@@ -126,7 +123,7 @@ class Trainer:
                     raise Stopped
                 self._learn(batches)
                 self._report()
-                if self.clock() - self.saved > self.save_every:
+                if self.context.should_save() or self.checkpoints.is_due:
                     self._save()
             self._end_epoch()
         self._save()
@@ -136,8 +133,7 @@ class Trainer:
         self._report(final=True)
 
     def _begin(self) -> None:
-        self.started = self.saved = self.clock()
-        self.reported, self.save_every = -math.inf, SAVE_EVERY
+        self.started, self.reported = self.clock(), -math.inf
         seed_everything(self.config.seed)
         found = (
             self.checkpoints.load(self.context.device) if self.context.resume else None
@@ -148,6 +144,7 @@ class Trainer:
                 f"Goes on from a checkpoint at step {self.state.step} of {self.steps}."
             )
         self.first_step = self.state.step
+        self.standing = asdict(self.state) if found is not None else {}
 
     def _batches(self) -> tuple[Tensor, ...]:
         """This epoch's batches, their sizes differing by one at most."""
@@ -189,8 +186,12 @@ class Trainer:
         figures = {"loss": state.loss_sum / state.seen}
         if self.validate is not None:
             self.module.eval()
-            with torch.no_grad():
-                figures |= self.validate(self.module)
+            try:
+                with torch.no_grad():
+                    figures |= self.validate(self.module)
+            except Stopped:
+                self._save()
+                raise
         self.context.metric(state.step, **figures)
         self.told.append((state.step, figures))
         value = figures[self.config.monitor]
@@ -242,7 +243,10 @@ class Trainer:
         )
 
     def _save(self) -> None:
-        began = self.clock()
+        """Leave a checkpoint here, unless one stands."""
+        position = asdict(self.state)
+        if position == self.standing:
+            return
         gradients = {
             name: p.grad
             for name, p in self.module.named_parameters()
@@ -250,31 +254,33 @@ class Trainer:
         }
         self.checkpoints.save(
             {
-                "position": asdict(self.state),
+                "position": position,
                 "weights": self.module.state_dict(),
                 "best_weights": self.best_weights,
-                "told": list(self.told),
+                "told": self.told,
                 "gradients": gradients,
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "random": random_state(),
             }
         )
-        self.saved = self.clock()
-        self.save_every = max(SAVE_EVERY, (self.saved - began) / SAVE_SHARE)
+        self.standing = position
+        if self.state.step > self.first_step:
+            self.context.saved(self.state.step)
 
     def _restore(self, found: dict[str, Any]) -> None:
         self.state.__dict__.update(found["position"])
         self.module.load_state_dict(found["weights"])
         self.best_weights = found["best_weights"]
-        self.told.extend(found["told"])
+        self.told = found["told"]
         # The supervisor may have died with what it had not yet written; a step stands once.
         for step, figures in self.told:
             self.context.metric(step, **figures)
         for name, parameter in self.module.named_parameters():
             parameter.grad = found["gradients"].get(name)
         self.optimizer.load_state_dict(found["optimizer"])
-        self.scaler.load_state_dict(found["scaler"])
+        if found["scaler"]:  # empty where the loss was not scaled
+            self.scaler.load_state_dict(found["scaler"])
         set_random_state(found["random"])
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -283,7 +289,14 @@ class Trainer:
 
     def _fingerprint(self, data: str) -> str:
         shapes = {name: list(v.shape) for name, v in self.module.state_dict().items()}
-        parts = [asdict(self.config), shapes, self.size, data]
+        # Without the defaults: a field that a later version adds leaves all checkpoints good.
+        chosen = {
+            one.name: value
+            for one in fields(self.config)
+            if (value := getattr(self.config, one.name)) != one.default
+            or one.default is MISSING
+        }
+        parts = [chosen, shapes, self.size, data]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

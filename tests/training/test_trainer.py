@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from registry.errors import Problem
+from training import checkpoints
 from training.context import Context, Stopped
 from training.randomness import seed_everything
 from training.trainer import Trainer, TrainerConfig
@@ -188,18 +189,18 @@ def test_a_checkpoint_is_left_every_two_seconds(tmp_path: Path) -> None:
     assert saved[-1] == 28 * 0.75
 
 
-def test_checkpoints_that_take_long_are_rarer(tmp_path: Path) -> None:
+def test_checkpoints_that_take_long_are_rarer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = [0.0]
     run = Run(tmp_path, clock=lambda: now[0])
-    save = run.trainer.checkpoints.save
 
-    def slow(state: dict[str, Any]) -> None:
+    def slow(directory: Path) -> None:
         now[0] += 3.0
-        save(state)
 
-    run.trainer.checkpoints.save = slow  # type: ignore[method-assign]
+    monkeypatch.setattr(checkpoints, "fsync_directory", slow)
     run.fit()
-    assert run.trainer.save_every == pytest.approx(150)
+    assert run.trainer.checkpoints.save_every == pytest.approx(150)
 
 
 def test_progress_rises_to_one_and_is_told_four_times_a_second(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from training.checkpoints import Checkpoints
-from training.context import Context
+from training.context import Context, Stopped
 from training.recipes.affinity.chemistry import Ligands
 from training.recipes.affinity.proteins import Alignments, Kmers
 
@@ -79,14 +79,12 @@ def align(
     The references' own square is symmetric and computed half. Raises Stopped.
     """
     kept = Checkpoints(context.checkpoints / "alignment", fingerprint, context.note)
-    found = kept.load() if context.resume else None
-    if found is not None:
-        table: Rows = found["rows"].numpy()
-        return table
     alignments = Alignments([sequences[place] for place in references])
     others = np.setdiff1d(np.arange(len(sequences)), references)
     square = np.zeros((len(references), len(references)), np.float32)
-    rows = np.empty((len(sequences), len(references)), np.float32)
+    rows, begin = np.empty((len(sequences), len(references)), np.float32), 0
+    if context.resume and (found := kept.load()) is not None:
+        square[:], rows[:], begin = found["square"], found["rows"], found["done"]
     cost = np.array([len(sequences[place]) for place in references], np.float64)
     low, high = fractions
 
@@ -100,10 +98,20 @@ def align(
         (square_row, n, cost[n] * cost[n:].sum()) for n in range(len(references))
     ]
     work += [(other_row, int(n), len(sequences[n]) * cost.sum()) for n in others]
-    total, done, reported = sum(one[2] for one in work), 0.0, -REPORT_EVERY
+    total, done = sum(one[2] for one in work), sum(one[2] for one in work[:begin])
+    reported = -REPORT_EVERY
+
+    def save(done: int) -> None:
+        tables = {"square": torch.from_numpy(square), "rows": torch.from_numpy(rows)}
+        kept.save({**tables, "done": done})
+
     with ThreadPoolExecutor(context.threads) as pool:
-        for start in range(0, len(work), context.threads):
-            context.stop_if_asked()
+        for start in range(begin, len(work), context.threads):
+            if context.should_stop():
+                save(start)
+                raise Stopped
+            if context.should_save() or kept.is_due:
+                save(start)
             if time.monotonic() - reported >= REPORT_EVERY:
                 reported = time.monotonic()
                 fraction = low + (high - low) * done / total
@@ -111,7 +119,8 @@ def align(
             chunk = work[start : start + context.threads]
             list(pool.map(lambda one: one[0](one[1]), chunk))
             done += sum(one[2] for one in chunk)
+    if begin < len(work):
+        save(len(work))
     upper = np.triu(square, 1)
     rows[references] = square + upper.T
-    kept.save({"rows": torch.from_numpy(rows)})
     return rows

@@ -174,7 +174,8 @@ class Fitting:
             self.context,
             validate=folds.validate,
             clip=clip_members,
-            fingerprint=self.data.digest + self.params.model_dump_json(),
+            fingerprint=self.data.digest
+            + self.params.model_dump_json(exclude_defaults=True),
             fractions=(0.02, 0.97),
         )
         trainer.fit()
