@@ -10,13 +10,14 @@ from registry import recipes, store
 from registry.models import Node, Task
 from tests.fake_recipe import PATH
 from training import ending, preparation, supervisor
-from training.launcher import Launcher
+from training.launcher import PRELOAD, Launcher
 from training.supervisor import Supervisor
 
 
 @pytest.fixture(scope="session")
 def launcher() -> Launcher:
-    launcher = Launcher(["tests.fake_recipe_known", "training.job"])
+    own = ["tests.fake_recipe_known", "tests.training.frequent_checkpoints"]
+    launcher = Launcher([*own, *PRELOAD])
     launcher.warm_up()
     return launcher
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from registry.models import Node, Stale, Task
+from training import preparation
 from training.reports import Reports
 
 pytestmark = pytest.mark.django_db
@@ -129,4 +131,45 @@ def test_an_attempt_that_is_over_writes_no_metric(running: Task) -> None:
     reports.take({"event": "metric", "step": 1, "values": {"loss": 1.0}})
     with pytest.raises(Stale):
         reports.write(zombie)
+    assert not running.points.exists()
+
+
+def test_a_sign_of_life_is_counted_and_writes_nothing(running: Task) -> None:
+    reports = Reports(running)
+    reports.take({"event": "alive", "quiet": 12.5})
+    assert (reports.signs, reports.quiet, reports.is_new) == (1, 12.5, False)
+    reports.take({"event": "metric", "step": 1, "values": {"loss": 1.0}})
+    assert (reports.signs, reports.quiet) == (2, 0.0)
+    for odd in (None, "long", float("nan"), -1, [1]):
+        reports.take({"event": "alive", "quiet": odd})
+        assert reports.quiet == 0.0
+
+
+def test_an_attempt_that_left_a_checkpoint_was_not_in_vain(running: Task) -> None:
+    Task.objects.filter(pk=running.pk).update(retries=3, releases=29)
+    reports = Reports(running)
+    reports.take({"event": "progress", "fraction": 0.1})
+    reports.write(running)
+    running.refresh_from_db()
+    assert (running.retries, running.releases) == (3, 29)
+    reports.take({"event": "checkpoint", "step": 7})
+    assert reports.is_new
+    reports.write(running)
+    running.refresh_from_db()
+    assert (running.retries, running.releases) == (0, 0)
+
+
+def test_an_attempt_from_the_start_begins_its_series_anew(
+    running: Task, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    params = {"recipe": "fake", "params": {}, "dataset": "1"}
+    Task.objects.filter(pk=running.pk).update(params=params)
+    monkeypatch.setattr(preparation, "dataset_path", lambda dataset: tmp_path)
+    reports = Reports(running)
+    reports.take({"event": "metric", "step": 1, "values": {"loss": 1.0}})
+    reports.write(running)
+    preparation.prepare(running, [])
+    assert running.points.count() == 1
+    running.resume_from = "start"
+    preparation.prepare(running, [])
     assert not running.points.exists()
