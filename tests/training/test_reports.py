@@ -134,15 +134,10 @@ def test_an_attempt_that_is_over_writes_no_metric(running: Task) -> None:
     assert not running.points.exists()
 
 
-def test_a_sign_of_life_is_counted_and_writes_nothing(running: Task) -> None:
+def test_a_sign_of_life_writes_nothing(running: Task) -> None:
     reports = Reports(running)
-    reports.take({"event": "alive", "quiet": 12.5})
-    assert (reports.signs, reports.quiet, reports.is_new) == (1, 12.5, False)
-    reports.take({"event": "metric", "step": 1, "values": {"loss": 1.0}})
-    assert (reports.signs, reports.quiet) == (2, 0.0)
-    for odd in (None, "long", float("nan"), -1, [1]):
-        reports.take({"event": "alive", "quiet": odd})
-        assert reports.quiet == 0.0
+    reports.take({"event": "alive"})
+    assert not reports.is_new
 
 
 def test_an_attempt_that_left_a_checkpoint_was_not_in_vain(running: Task) -> None:

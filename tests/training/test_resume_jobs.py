@@ -145,7 +145,7 @@ def test_a_clean_stop_goes_on_at_the_step_where_it_stopped(
     supervise(task, is_stopping=lambda: fresh(task).progress.get("step", 0) > 30)
     row = fresh(task)
     assert (row.state, row.reason) == (State.PENDING, "worker_stopped")
-    home = preparation.store.task_path(task.pk) / "checkpoints"
+    home = preparation.store.task_path(task.pk) / "checkpoints" / "1"
     state = checkpoints._read(home / checkpoints.LAST, "cpu")["state"]
     stopped_at = state["position"]["step"]
     row.assign(node)
