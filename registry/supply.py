@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from registry.models import Attempt, Lane, Node, Reservation, Task, Use, UserLimit
 from registry.placement import Absent, Booking, Gpu, Holding, Limit, Offer
+from registry.placement.sizes import Size
 from registry.resources import Resources
 from registry.states import State
 
@@ -44,6 +45,12 @@ def look(moment: datetime.datetime) -> Supply:
             Offer(node.name, node.lane, node.capacity, gpus_of(node), holdings)
         )
     return supply
+
+
+def sizes(lane: str) -> list[Size]:
+    """All nodes of the lane that are known, up or not, as large as they are."""
+    rows = Node.objects.filter(lane=lane)
+    return [Size(node.name, node.capacity, gpus_of(node)) for node in rows]
 
 
 def gpus_of(node: Node) -> list[Gpu]:

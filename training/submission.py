@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from registry import clock, recipes, sniff, store, submission, uploads
+from registry import clock, recipes, sniff, store, submission, supply, uploads
 from registry.errors import Problem
 from registry.models import Node, Task, Upload
+from registry.placement.sizes import (
+    asked_and_had,
+    closest,
+    could_hold,
+    count,
+    gib,
+    lacking,
+)
 from registry.recipes import Recipe
-from registry.resources import GIB, Resources
+from registry.resources import Resources
 from training import data
 
 
@@ -107,15 +115,21 @@ def choose_resources(recipe: Recipe, lane: str, asked: Mapping[str, int]) -> Res
 
 
 def refuse_too_large(lane: str, needs: Resources) -> None:
-    """Raise Problem `resources_too_large` if nodes are up and none could ever hold it."""
-    sizes = [node.capacity for node in Node.objects.up(clock.now()).filter(lane=lane)]
-    if not sizes or any(needs.fits(size) for size in sizes):
+    """Raise Problem `resources_too_large` if nodes are known and none could ever hold it.
+
+    A node that is away counts: the task waits for it, and says so.
+    """
+    sizes = supply.sizes(lane)
+    if any(could_hold(size, needs) for size in sizes):
         return
-    top = max(sizes, key=lambda size: (size.gpus, size.cpus, size.memory))
+    largest = closest(sizes, needs)
+    if largest is None:
+        return
+    asked, _ = asked_and_had(lacking(largest, needs))
+    top = largest.capacity
     raise Problem(
         "resources_too_large",
-        f"No {lane} node could ever hold {needs.cpus} CPUs, {needs.gpus} GPUs and "
-        f"{needs.memory / GIB:.1f} GiB; the largest has {top.cpus} CPUs, {top.gpus} GPUs "
-        f"and {top.memory / GIB:.1f} GiB.",
+        f"No {lane} node could ever hold {asked}; the largest for it, {largest.node}, "
+        f"has {count(top.cpus, 'CPU')}, {count(top.gpus, 'GPU')} and {gib(top.memory)}.",
         errors={"resources": [f"at most {top.as_dict()}"]},
     )

@@ -219,7 +219,24 @@ def test_what_no_node_could_ever_hold_is_refused_with_the_largest(
     answer = post(api, body | {"resources": {"cpus": 5}})
     assert answer.status_code == 422
     assert answer.json()["code"] == "resources_too_large"
-    assert "4 CPUs" in answer.json()["detail"]
+    assert answer.json()["detail"] == (
+        "No cpu node could ever hold 5 CPUs; the largest for it, cpu@one, has 4 CPUs, "
+        "0 GPUs and 8.0 GiB."
+    )
+
+
+def test_what_only_a_node_that_is_away_could_hold_waits_and_says_so(
+    api: APIClient, body: dict[str, Any], django_capture_on_commit_callbacks: Any
+) -> None:
+    make_node(cpus=4)
+    make_node("cpu@big", cpus=8).stop()
+    with django_capture_on_commit_callbacks(execute=True):
+        task = post(api, body | {"resources": {"cpus": 6}}).json()
+    shown = api.get(f"/api/v1/tasks/{task['id']}").json()
+    assert shown["waiting_for"] == [
+        "Needs 6 CPUs; the largest cpu worker for it, cpu@one, has 4.",
+        "cpu@big could hold it, but it was stopped.",
+    ]
 
 
 def test_with_no_node_up_it_waits_and_says_so(

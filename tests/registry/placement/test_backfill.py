@@ -155,3 +155,22 @@ def test_a_younger_first_in_line_does_not_undo_what_is_kept_for_an_older() -> No
     made = plan(line, [offer(holdings=held)])
     assert made.kept["cpu"].task == 1
     assert nodes(made) == {}
+
+
+def test_the_example_of_the_documentation() -> None:
+    first, short, long = demand(50, 8), demand(51, 2, limit=1200), demand(52)
+    made = plan(
+        [first, short, long], [offer(holdings=[holding(41, 6, until=28 * 60.0)])]
+    )
+    assert nodes(made) == {51: "cpu@a"}
+    assert made.kept["cpu"].starts == 28 * 60.0
+    assert made.waits[52] == [
+        "Needs 1 CPU; cpu@a has 0 free until task 51 ends, about 09:20 UTC.",
+        "Task 50 goes first.",
+    ]
+    made = plan([first, long], [offer(holdings=[holding(51, 2, until=120.0)])])
+    assert made.places == {}
+    assert made.waits[52] == [
+        "Would delay task 50, which is first in line for cpu@a at about 09:02 UTC."
+    ]
+    assert nodes(plan([first, long], [offer()])) == {50: "cpu@a"}
