@@ -137,7 +137,7 @@ class Life(Array, Wishes):
         **attempt: Any,
     ) -> None:
         """Give its resources back and wait again; a wish to cancel or pause is met."""
-        in_vain = F("releases") + (reason not in UNCOUNTED)
+        in_vain = F("releases") + int(reason not in UNCOUNTED)
         with transaction.atomic():
             self._lock(Move.RELEASE)
             if self.cancel_requested_at:
