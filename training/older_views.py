@@ -29,10 +29,10 @@ from training.script_files import output_names, tail, work_path
 from training.script_submission import submit
 
 
-class Jobs(GenericAPIView[Task]):
+class Jobs(GenericAPIView[Any]):
     """What the three routes share."""
 
-    queryset = Task.objects.filter(kind="script")
+    queryset: Any = Task.objects.filter(kind="script")
     scopes = {"POST": "script"}
     texts = ("script",)
     pagination_class = None

@@ -244,3 +244,9 @@ def test_an_address_may_end_with_a_slash(api: APIClient) -> None:
 def test_a_limit_has_an_end() -> None:
     with pytest.raises(ValueError, match="366 days"):
         older_words.seconds("400-00:00:00")
+
+
+def test_its_addresses_say_what_they_take(api: APIClient) -> None:
+    task = made(submit(api))
+    for address in ("/jobs/submit", f"/jobs/query/{task.pk}", f"/jobs/cancel/{task.pk}"):
+        assert api.options(address).status_code == 200
