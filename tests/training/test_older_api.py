@@ -248,5 +248,9 @@ def test_a_limit_has_an_end() -> None:
 
 def test_its_addresses_say_what_they_take(api: APIClient) -> None:
     task = made(submit(api))
-    for address in ("/jobs/submit", f"/jobs/query/{task.pk}", f"/jobs/cancel/{task.pk}"):
+    for address in (
+        "/jobs/submit",
+        f"/jobs/query/{task.pk}",
+        f"/jobs/cancel/{task.pk}",
+    ):
         assert api.options(address).status_code == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from typing import Any
@@ -12,10 +13,9 @@ from registry import jail, store
 from registry.models import Node, Task, Upload
 from registry.states import State
 from tests.training.conftest import log_of
-from training import cores, ending, marks, supervisor
-from training.script_preparation import place_of
+from training import cores, ending, marks, orphans, supervisor
+from training.orphans import place_of
 from training.script_submission import submit as submit_script
-from training.worker import end_leftovers
 
 pytestmark = pytest.mark.django_db
 
@@ -265,7 +265,7 @@ def test_what_an_earlier_life_of_the_worker_left_is_ended_at_its_start(
     def end() -> bool:
         if "on" not in log_of(task):
             return False
-        assert end_leftovers(node.name) >= 1
+        assert orphans.is_gone(task.attempts.select_related("task", "node").get())
         assert nothing_left(fresh(task))
         return True
 
@@ -273,9 +273,14 @@ def test_what_an_earlier_life_of_the_worker_left_is_ended_at_its_start(
     assert fresh(task).state == State.FAILED
 
 
-def test_cpus_are_given_once_and_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cpus_are_given_once_and_come_back(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
     monkeypatch.setattr(cores, "_taken", {})
+    monkeypatch.setattr(cores, "_shares", {})
+    environment = dataclasses.replace(settings.ENVIRONMENT, cpus=4, pin_cpus=True)
+    monkeypatch.setattr(settings, "ENVIRONMENT", environment)
     assert cores.take("1-1", 2) == [0, 1]
     assert cores.take("2-1", 1, from_the_end=True) == [3]
     assert cores.take("3-1", 2) == [], "fewer are free, so it is kept on none"

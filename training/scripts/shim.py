@@ -212,6 +212,7 @@ class Shim:
             if self._group is not None:
                 self._group.kill()
             marks.kill(list(left))
+            marks.chase(self._spec["mark"])
             for source in self._output.sources:
                 self._output.read(source)
             time.sleep(0.005)
