@@ -7,14 +7,16 @@ from registry.views.lanes import LaneDetail, Lanes, PauseLane, ResumeLane
 from registry.views.limits import LimitDetail, Limits, MyLimit
 from registry.views.many import CancelMany, PurgeMany, RetryMany
 from registry.views.models import models_urls
+from registry.views.nodes import NodeViewSet, RescueViewSet
 from registry.views.reservations import ReservationDetail, Reservations
 from registry.views.services import services_urls
-from registry.views.tasks import Errors, NodeViewSet, TaskViewSet
+from registry.views.tasks import Errors, TaskViewSet
 from registry.views.uploads import uploads_urls
 
 router = SimpleRouter(trailing_slash=False)
 router.register("tasks", TaskViewSet, basename="task")
 router.register("nodes", NodeViewSet, basename="node")
+router.register("rescues", RescueViewSet, basename="rescue")
 
 urlpatterns = [
     path("tasks/retry", RetryMany.as_view()),

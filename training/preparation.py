@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ def _training(task: Task, gpus: list[int], home: Path, log: Path) -> dict[str, A
     if task.resume_from == "start":
         shutil.rmtree(home / "checkpoints", ignore_errors=True)
         Metric.objects.filter(task=task).delete()
-    checkpoints = own_checkpoints(home / "checkpoints", task.attempt)
+    checkpoints = own_checkpoints(task, home / "checkpoints")
     for old in home.glob("attempt-*"):
         shutil.rmtree(old, ignore_errors=True)
     for directory in (attempt / "output", attempt / "scratch"):
@@ -68,32 +67,40 @@ def _training(task: Task, gpus: list[int], home: Path, log: Path) -> dict[str, A
     }
 
 
-def own_checkpoints(directory: Path, attempt: int) -> Path:
+def own_checkpoints(task: Task, directory: Path) -> Path:
     """The attempt's own directory of checkpoints, with all that the last one left.
 
-    A job that was cut off may still be writing. It writes files anew and renames them, so what is
-    linked here stays as it is, and what comes later is seen by no other attempt.
+    The job of a lost attempt may still write into its own: it is copied, and what comes later
+    is seen by no other attempt. Otherwise nobody writes there, and it gets another name.
     """
-    own, aside = directory / str(attempt), directory / f"{attempt}.part"
+    own, aside = directory / str(task.attempt), directory / f"{task.attempt}.part"
     for path in (own, aside):
         shutil.rmtree(path, ignore_errors=True)
-    aside.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     earlier = [path for path in directory.iterdir() if path.name.isdigit()]
-    for path in sorted(earlier, key=lambda path: int(path.name), reverse=True):
-        shutil.copytree(path, aside, copy_function=_link, dirs_exist_ok=True)
-        if any(aside.iterdir()):
-            break
-    aside.rename(own)
+    earlier.sort(key=lambda path: int(path.name), reverse=True)
+    latest = next((path for path in earlier if any(path.iterdir())), None)
+    if latest is None:
+        own.mkdir()
+    elif was_lost(task, int(latest.name)):
+        shutil.copytree(latest, aside, copy_function=_copy)
+        aside.rename(own)
+    else:
+        latest.rename(own)
     for path in earlier:
         shutil.rmtree(path, ignore_errors=True)
     return own
 
 
+def was_lost(task: Task, attempt: int) -> bool:
+    """Whether nobody saw the end of that attempt's job."""
+    return task.attempts.filter(number=attempt, reason="node_lost").exists()
+
+
 def own_log(task: Task, log: Path) -> Path:
     """The task's log; a copy of it if the last attempt was lost, whose job may still write there."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    last = task.attempts.filter(number=task.attempt - 1, reason="node_lost")
-    if log.exists() and last.exists():
+    if log.exists() and was_lost(task, task.attempt - 1):
         aside = log.with_name(f"{LOG}.{task.attempt}")
         shutil.copyfile(log, aside)
         aside.replace(log)
@@ -101,11 +108,11 @@ def own_log(task: Task, log: Path) -> Path:
     return log
 
 
-def _link(source: str, target: str) -> str:
-    """A second name of a whole file; one that is just being renamed away is passed over."""
+def _copy(source: str, target: str) -> str:
+    """Copy a file; one that is just being written or renamed away is passed over."""
     if not source.endswith(".part"):
         with contextlib.suppress(FileNotFoundError):
-            os.link(source, target)
+            shutil.copyfile(source, target)
     return target
 
 

@@ -1,4 +1,4 @@
-"""Attempts and events: what happened to tasks; nobody rewrites it."""
+"""Attempts, events and incidents: what happened; nobody rewrites it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from django.contrib import admin
 
 from registry.admin.filters import OfTask, OnNode, among
 from registry.admin.page import Newest, Page
-from registry.models import Attempt, TaskEvent
+from registry.models import Attempt, Incident, TaskEvent
 from registry.states import REASONS, State
 
 
@@ -27,6 +27,16 @@ class AttemptPage(Page):
 class TaskEventPage(Page):
     list_display = ("at", "task_id", "attempt", "verb", "state", "reason", "message")
     list_filter = (OfTask, among("state", State.values), among("reason", REASONS))
+    ordering = ("-pk",)
+    paginator = Newest
+    sortable_by = ()
+
+
+@admin.register(Incident)
+class IncidentPage(Page):
+    list_display = ("at", "kind", "node", "message")
+    list_filter = (among("kind", ("rescue", "orphan")),)
+    search_fields = ("node",)
     ordering = ("-pk",)
     paginator = Newest
     sortable_by = ()

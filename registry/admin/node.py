@@ -4,14 +4,14 @@ from typing import Any
 
 from django.contrib import admin
 from django.db import transaction
-from django.db.models import DateTimeField, Value
+from django.db.models import DateTimeField, Exists, OuterRef, Value
 from django.http import HttpRequest
 
 from registry import clock, dispatcher
 from registry.admin.filters import among
 from registry.admin.page import Page
 from registry.kinds import LANES
-from registry.models import Node, Pulse
+from registry.models import Node, Pulse, Task
 
 
 @admin.register(Node)
@@ -41,7 +41,9 @@ class NodePage(Page):
 
     def get_queryset(self, request: HttpRequest) -> Any:
         seen = Value(clock.now(), output_field=DateTimeField())
-        return super().get_queryset(request).annotate(seen_at=seen)
+        placed = Exists(Task.objects.placed().filter(node=OuterRef("pk")))
+        rows = super().get_queryset(request)
+        return rows.annotate(seen_at=seen, is_empty=~placed)
 
     def save_model(
         self, request: HttpRequest, obj: Any, form: Any, change: Any
@@ -51,7 +53,7 @@ class NodePage(Page):
 
     @admin.display
     def condition(self, node: Any) -> str:
-        return str(node.condition(node.seen_at))
+        return str(node.condition(node.seen_at, is_empty=node.is_empty))
 
     @admin.display(description="GPUs")
     def gpu_count(self, node: Node) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 from rest_framework import serializers
 
 from registry import clock
-from registry.models import Attempt, Condition, Node, Task, TaskEvent
+from registry.models import Attempt, Condition, Task, TaskEvent
 from registry.serializers.quick import SharedFields, Shown
 from registry.waits import reasons
 
@@ -189,39 +189,3 @@ class EventSerializer(Shown, serializers.ModelSerializer[TaskEvent]):
     class Meta:
         model = TaskEvent
         fields = ["id", "at", "verb", "state", "attempt", "reason", "message"]
-
-
-class NodeSerializer(serializers.ModelSerializer[Node]):
-    """A node with what it offers and what is used of it."""
-
-    state = serializers.SerializerMethodField()
-    capacity = serializers.SerializerMethodField()
-    used = serializers.SerializerMethodField()
-    running = serializers.SerializerMethodField()
-
-    class Meta:
-        model = Node
-        fields = [
-            "name", "lane", "state", "draining", "drain_note", "capacity", "used", "gpus", "running",
-            "host", "incarnation", "registered_at", "beat_at", "stopped_at",
-        ]  # fmt: skip
-
-    def get_state(self, node: Node) -> str:
-        moment: datetime.datetime = self.context["now"]
-        return node.condition(moment)
-
-    def get_capacity(self, node: Node) -> dict[str, int]:
-        return node.capacity.as_dict()
-
-    def get_used(self, node: Node) -> dict[str, int]:
-        total = {"cpus": 0, "gpus": 0, "memory": 0}
-        for task in self._placed(node):
-            for name in total:
-                total[name] += getattr(task, name)
-        return total
-
-    def get_running(self, node: Node) -> list[str]:
-        return [str(task.pk) for task in self._placed(node)]
-
-    def _placed(self, node: Node) -> list[Task]:
-        return [task for task in self.context["placed"] if task.node_id == node.pk]

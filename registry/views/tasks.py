@@ -16,15 +16,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from registry import clock, dispatcher, jail, logs, orders, store, stream
+from registry import dispatcher, jail, logs, orders, store, stream
 from registry.errors import CATALOGUE, Problem
 from registry.filters import TaskFilter
-from registry.models import Node, Task
+from registry.models import Task
 from registry.serializers.shapes import ErrorEntry, FileEntry, LogPiece, results
 from registry.serializers.tasks import (
     AttemptSerializer,
     EventSerializer,
-    NodeSerializer,
     RetryRequest,
     TaskChange,
     TaskSerializer,
@@ -187,46 +186,6 @@ class TaskViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Task]):
     def _shown(self, task: Task, status: int = 202) -> Response:
         task = self.get_queryset().get(pk=task.pk)
         return Response(self.get_serializer(task).data, status)
-
-
-class NodeViewSet(GenericViewSet[Node]):
-    """The nodes with what is used of them."""
-
-    serializer_class = NodeSerializer
-    queryset = Node.objects.all()
-    lookup_field = "name"
-    lookup_value_regex = "[^/]{1,255}"
-    pagination_class = None
-    scopes = {"POST": "admin"}
-
-    @extend_schema(responses=results("Nodes", NodeSerializer))
-    def list(self, request: Request) -> Response:
-        return Response({"results": self._shown(self.get_queryset(), many=True)})
-
-    def retrieve(self, request: Request, name: str) -> Response:
-        return Response(self._shown(self.get_object()))
-
-    @extend_schema(request=None, responses={202: NodeSerializer})
-    @action(detail=True, methods=["post"])
-    def drain(self, request: Request, name: str) -> Response:
-        return self._set(draining=True)
-
-    @extend_schema(request=None, responses={202: NodeSerializer})
-    @action(detail=True, methods=["post"])
-    def undrain(self, request: Request, name: str) -> Response:
-        response = self._set(draining=False)
-        transaction.on_commit(dispatcher.nudge, robust=True)
-        return response
-
-    def _set(self, **changes: Any) -> Response:
-        node = self.get_object()
-        Node.objects.filter(pk=node.pk).update(**changes)
-        node.refresh_from_db()
-        return Response(self._shown(node), 202)
-
-    def _shown(self, rows: Any, *, many: bool = False) -> Any:
-        context = {"now": clock.now(), "placed": list(Task.objects.placed())}
-        return NodeSerializer(rows, many=many, context=context).data
 
 
 class Errors(GenericAPIView[Any]):

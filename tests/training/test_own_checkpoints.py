@@ -12,6 +12,8 @@ from registry.models import Node, Task
 from training.checkpoints import LAST, PREVIOUS, Checkpoints
 from training.preparation import LOG, own_checkpoints, own_log
 
+pytestmark = pytest.mark.django_db
+
 
 def at(directory: Path) -> Checkpoints:
     return Checkpoints(directory, "one", print)
@@ -26,50 +28,80 @@ def save(directory: Path, step: int) -> None:
     at(directory).save({"step": step, "weights": torch.zeros(3)})
 
 
+@pytest.fixture
+def again(
+    submit: Callable[..., Task], node: Node, tmp_path: Path
+) -> Callable[..., Path]:
+    """Ends the attempt, begins the next, and gives its directory."""
+    task = submit()
+
+    def again(reason: str = "node_lost") -> Path:
+        if task.attempt:
+            task.release(reason, "in the test")
+        task.assign(node)
+        return own_checkpoints(task, tmp_path / "checkpoints")
+
+    return again
+
+
+@pytest.mark.parametrize("reason", ["node_lost", "worker_stopped"])
 def test_the_next_attempt_goes_on_from_all_that_the_last_one_left(
-    tmp_path: Path,
+    again: Callable[..., Path], reason: str
 ) -> None:
-    first = own_checkpoints(tmp_path, 1)
+    first = again()
     assert step_of(first) is None
     save(first, 1)
     save(first, 2)
     save(first / "alignment", 7)
-    (first / "last.ckpt.1-ab.part").write_bytes(b"half")
-    second = own_checkpoints(tmp_path, 2)
+    second = again(reason)
     assert step_of(second) == 2
     assert step_of(second / "alignment") == 7
     assert {path.name for path in second.iterdir()} == {LAST, PREVIOUS, "alignment"}
-    assert [path.name for path in tmp_path.iterdir()] == ["2"]
+    assert [path.name for path in second.parent.iterdir()] == ["2"]
 
 
-def test_what_a_zombie_writes_later_is_seen_by_nobody(tmp_path: Path) -> None:
-    first = own_checkpoints(tmp_path, 1)
+def test_what_a_zombie_writes_later_is_seen_by_nobody(
+    again: Callable[..., Path],
+) -> None:
+    first = again()
     save(first, 1)
-    second = own_checkpoints(tmp_path, 2)
+    (first / "own").write_text("1")
+    (first / "last.ckpt.1-ab.part").write_bytes(b"half")
+    with (first / "own").open("a") as zombie:
+        second = again()
+        zombie.write("00")
     save(first, 100)
     save(first, 101)
+    assert {path.name for path in second.iterdir()} == {LAST, "own"}
     assert step_of(second) == 1
+    assert (second / "own").read_text() == "1"
     save(second, 2)
-    assert step_of(own_checkpoints(tmp_path, 3)) == 2
+    assert step_of(again("worker_stopped")) == 2
 
 
-def test_a_preparation_that_was_cut_off_loses_no_step(tmp_path: Path) -> None:
-    save(own_checkpoints(tmp_path, 1), 1)
-    cut = tmp_path / "2.part"
+def test_a_preparation_that_was_cut_off_loses_no_step(
+    again: Callable[..., Path],
+) -> None:
+    first = again()
+    save(first, 1)
+    cut = first.parent / "2.part"
     cut.mkdir()
     (cut / PREVIOUS).write_bytes(b"the older one")
-    assert step_of(own_checkpoints(tmp_path, 3)) == 1
+    assert step_of(again()) == 1
 
 
 def test_an_attempt_without_a_checkpoint_hands_on_what_stood_before_it(
-    tmp_path: Path,
+    again: Callable[..., Path],
 ) -> None:
-    save(own_checkpoints(tmp_path, 1), 1)
-    own_checkpoints(tmp_path, 2)
-    assert step_of(own_checkpoints(tmp_path, 3)) == 1
+    save(again(), 1)
+    assert step_of(again("drained")) == 1
+    second = again("drained")
+    for path in second.iterdir():
+        path.unlink()
+    save(second.parent / "1", 5)
+    assert step_of(again()) == 5
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("reason", "is_seen"), [("node_lost", False), ("drained", True)]
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +15,7 @@ from registry import publish
 from registry.models import ModelVersion, Task
 from registry.states import State
 from tests.training.conftest import log_of
-from training import ending
+from training import cores, ending, marks, orphans
 from training.launcher import Job
 from training.lease import LEASE
 from training.processes import group_members, start_ticks
@@ -412,3 +414,130 @@ def test_the_recorded_identity_is_the_jobs_own(
     supervise(task, compare)
     assert seen
     assert seen[0][0] == seen[0][1]
+
+
+def faster(times: float) -> Callable[[], float]:
+    """A supervisor's own clock, in which that many seconds go by in one."""
+    begun = time.monotonic()
+    return lambda: begun + times * (time.monotonic() - begun)
+
+
+def test_a_job_that_stands_still_is_ended_as_hung_and_tried_again(
+    train: Train, supervise: Supervise
+) -> None:
+    task = train(steps=10_000, pause=0.01)
+    stopped: list[float] = []
+
+    def stand_still() -> None:
+        if not stopped and fresh(task).points.exists():
+            os.kill(pid_of(task), signal.SIGSTOP)
+            stopped.append(time.monotonic())
+
+    supervisor = supervise(task, stand_still, monotonic=faster(10))
+    waited = 10 * (time.monotonic() - stopped[0])
+    row = fresh(task)
+    assert (row.state, row.reason, row.retries) == (State.PENDING, "hung", 1)
+    assert row.message == "Its process gave no sign of life for 15 s."
+    assert supervisor._rungs[-1] == "kill"
+    assert group_members(pid_of(row)) == []
+    assert waited >= 15
+
+
+def test_a_job_that_answers_or_burns_cpu_is_not_hung(
+    train: Train, supervise: Supervise
+) -> None:
+    task = train(steps=1, pause=2.5)
+    supervise(task, monotonic=faster(10))
+    assert fresh(task).state == State.COMPLETED
+
+
+def test_work_without_a_report_for_hang_after_is_ended_though_its_process_answers(
+    train: Train, supervise: Supervise
+) -> None:
+    task = train({"hang_after": 30, "max_retries": 0}, steps=1, pause=60)
+    supervise(task, monotonic=faster(20))
+    row = fresh(task)
+    assert (row.state, row.reason) == (State.FAILED, "hung")
+    assert "for 30 s" in row.message
+
+
+def test_at_the_soft_limit_it_is_warned_once_and_leaves_a_checkpoint(
+    train: Train, supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wishes: list[bytes] = []
+    wish = Job.wish
+    monkeypatch.setattr(
+        Job, "wish", lambda self, words: (wishes.append(words), wish(self, words))
+    )
+    limits = {"soft_time_limit": 10, "time_limit": 30}
+    task = train(limits, steps=10_000, pause=0.01)
+    supervise(task, monotonic=faster(20))
+    row = fresh(task)
+    assert (row.state, row.reason) == (State.FAILED, "time_limit")
+    (event,) = row.events.filter(verb="warn")
+    assert event.message == (
+        "It has run for its soft time limit of 10 s. It is ended at 30 s."
+    )
+    assert wishes.count(b"checkpoint") == 1
+    assert wishes.index(b"checkpoint") < wishes.index(b"stop")
+
+
+def test_a_training_that_came_to_its_limit_goes_on_with_a_longer_one(
+    train: Train, supervise: Supervise, node: Any
+) -> None:
+    task = train({"time_limit": 1}, steps=200, pause=0.01)
+    supervise(task)
+    assert fresh(task).reason == "time_limit"
+    Task.objects.update(time_limit=None)
+    row = fresh(task)
+    row.retry()
+    row.assign(node)
+    supervise(row)
+    assert fresh(task).state == State.COMPLETED
+    assert log_of(task).count("from step 0") == 1
+
+
+def test_what_found_no_room_was_never_begun(
+    train: Train, supervise: Supervise, node: Any
+) -> None:
+    task = train(steps=1)
+    supervise(task, refusal=lambda task, gpus: "The disk of cpu@one is full.")
+    row = fresh(task)
+    assert (row.state, row.reason, row.attempts.get().pid) == (
+        "pending",
+        "no_room",
+        None,
+    )
+    assert [event.verb for event in row.events.all()] == ["submit", "assign", "release"]
+
+
+def test_no_room_takes_nothing_away_from_a_run_that_has_begun(
+    train: Train, supervise: Supervise, node: Any
+) -> None:
+    task = train(steps=1)
+    late = fresh(task)
+    task.start(node)
+    supervise(late, refusal=lambda task, gpus: "The disk of cpu@one is full.")
+    assert fresh(task).state == State.RUNNING
+
+
+def test_a_job_is_kept_on_cpus_of_its_own_and_carries_its_mark(
+    train: Train, supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = max(os.sched_getaffinity(0))
+    monkeypatch.setattr(cores, "take", lambda *_, **__: [last])
+    task = train(steps=10_000, pause=0.01)
+    seen: list[Any] = []
+
+    def look() -> bool:
+        if not seen and fresh(task).points.exists():
+            pid = pid_of(task)
+            seen.append((os.sched_getaffinity(pid), marks.of_process(pid)))
+            fresh(task).request_cancel()
+            return True
+        return False
+
+    supervise(task, look)
+    mark = orphans.mark_of(task.attempts.get(), "cpu@one")
+    assert seen == [({last}, mark)]
+    assert marks.carriers(mark) == []
