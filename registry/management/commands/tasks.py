@@ -3,34 +3,30 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
+from registry import clock, waits
+from registry.management.choice import add_names, chosen, named
 from registry.management.output import Command as Base
 from registry.management.output import ago
 from registry.models import Task
 from registry.serializers.tasks import TaskSerializer
-from registry.states import State
 
 
 class Command(Base):
-    help = "List tasks, the newest first, with why they wait or failed."
+    help = "List tasks, the newest first, with why they wait, until when, or why they failed."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--state", choices=State.values)
-        parser.add_argument("--kind")
-        parser.add_argument("--owner", help="user name")
+        add_names(parser)
         parser.add_argument("--limit", type=int, default=20)
         parser.add_argument("--json", action="store_true")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        rows = Task.objects.select_related("node", "owner")
-        for name, field in (
-            ("state", "state"), ("kind", "kind"), ("owner", "owner__username"),
-        ):  # fmt: skip
-            if options[name]:
-                rows = rows.filter(**{field: options[name]})
-        found = rows[: max(1, options["limit"])]
+        rows = Task.objects.select_related("node", "owner", "array")
+        rows = rows.prefetch_related("dependencies")
+        found = chosen(rows, named(options))[: max(1, options["limit"])]
         if options["json"]:
             self.print_json(TaskSerializer(found, many=True).data)
             return
+        moment = clock.now()
         self.print_table(
             ("ID", "KIND", "NAME", "STATE", "PROGRESS", "NODE", "AGE", "WHY"),
             [
@@ -42,8 +38,13 @@ class Command(Base):
                     f"{100 * (task.progress.get('fraction') or 0):.0f} %",
                     task.node.name if task.node else "",
                     ago(task.created_at),
-                    task.message or " ".join(task.waiting_for),
+                    _why(task, moment),
                 )
                 for task in found
             ],
         )
+
+
+def _why(task: Task, moment: Any) -> str:
+    told = " ".join(waits.reasons(task, moment)) or task.message
+    return f"{told} ({start})" if (start := waits.start(task)) else told

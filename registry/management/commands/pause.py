@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from registry import orders
+from registry.management.choice import Many
+from registry.models import Task
+from registry.states import LIVE
+
+
+class Command(Many):
+    help = "Ask running tasks to stop at a checkpoint; of an array what waits is held."
+    done = "asked to pause"
+    states = LIVE
+
+    def verb(self, options: Mapping[str, Any]) -> Callable[[Task], None]:
+        return orders.pause
