@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import models, transaction
 from django.db.models import Case, F, Q, Value, When
 
-from registry import clock
+from registry import clock, rows
 from registry.models.use import Use
 from registry.resources import GPU_WEIGHT
 from registry.states import Move, State
@@ -55,10 +55,16 @@ class Change(models.Model):
         reason: str = "",
     ) -> None:
         """Append one line to the timeline."""
-        told = {"verb": verb, "reason": reason, "message": message}
-        self.events.create(
-            at=at or clock.now(), state=self.state, attempt=self.attempt, **told
+        event = self.events.model(
+            task_id=self.pk,
+            at=at or clock.now(),
+            verb=verb,
+            state=self.state,
+            attempt=self.attempt,
+            reason=reason,
+            message=message,
         )
+        rows.insert(event)
 
     def _rows(self, states: Any) -> Any:
         tasks: Any = type(self)._default_manager

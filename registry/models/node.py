@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime
 import uuid
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
 from django.db import models, transaction
@@ -10,6 +11,7 @@ from django.db import models, transaction
 from registry import clock
 from registry.crashpoints import crashpoint
 from registry.resources import Resources
+from registry.rows import Found
 from registry.states import PLACED
 
 if TYPE_CHECKING:
@@ -25,6 +27,10 @@ class NodeQuerySet(models.QuerySet["Node"]):
     def up(self, moment: datetime.datetime) -> Self:
         """Those that may be given work: they beat lately and were not stopped."""
         return self.filter(stopped_at=None, beat_at__gt=moment - SUSPECT_AFTER)
+
+    def up_now(self) -> list[Node]:
+        """Those that are up, with their name, lane and capacity; asked at each submit."""
+        return _up().rows(clock.now() - SUSPECT_AFTER)
 
     def lost(self, moment: datetime.datetime) -> Self:
         return self.filter(stopped_at=None, beat_at__lte=moment - LOST_AFTER)
@@ -156,3 +162,11 @@ class Node(models.Model):
             except Stale:
                 continue
         return count
+
+
+@cache
+def _up() -> Found[Node]:
+    fields = ["name", "lane", "cpus", "memory", "gpus"]
+    return Found(
+        Node, fields, "WHERE stopped_at IS NULL AND beat_at > %s ORDER BY name"
+    )

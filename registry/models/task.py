@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db import models, transaction
 from django.db.models import Q
 
-from registry import clock
+from registry import clock, rows
 from registry.kinds import KINDS, LANES
 from registry.models.change import Stale
 from registry.models.life import Life
@@ -57,9 +57,10 @@ class TaskQuerySet(models.QuerySet["Task"]):
             )
         moment = clock.now()
         with transaction.atomic():
-            task = self.create(
+            task = self.model(
                 kind=kind, state=State.PENDING, created_at=moment, **fields
             )
+            rows.insert(task)
             task.note("submit", at=moment)
         return task
 
