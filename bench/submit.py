@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from bench.report import Report, median, percentile
-from bench.trial import Client, client, stack, training
+from bench.trial import Client, client, cpu, stack, training
 
 RATE, SLOWEST = 300.0, 100.0  # a second, milliseconds
 
@@ -35,7 +35,9 @@ def main() -> int:
         )  # the pages are imported, the plans kept
         counts = [int(one) for one in chosen.clients.split(",")]
         for count in counts:
+            before = cpu(running)
             took, wrong = storm(running.url, running.key, count, chosen.seconds)
+            spent = cpu(running) - before
             report.errors += wrong
             is_last = count == counts[-1]
             rate = len(took) / chosen.seconds
@@ -43,6 +45,7 @@ def main() -> int:
             report.add(f"{count} clients: answer p50", median(took), "ms")
             report.add(f"{count} clients: answer p99", percentile(took, 0.99), "ms", SLOWEST)  # fmt: skip
             report.add(f"{count} clients: slowest", max(took), "ms")
+            report.add(f"{count} clients: CPU of the stack a submit", 1000 * spent / len(took), "ms")  # fmt: skip
     return report.finish()
 
 

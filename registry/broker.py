@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from celery import current_app
@@ -24,10 +25,33 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BACKGROUND_EXPIRES = 60  # seconds
+MANY = 100  # attempts in one message
 
 _calls: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
 _lock = threading.Lock()
 _sender: threading.Thread | None = None
+
+
+def send_all(tasks: Iterable[Task]) -> None:
+    """Tell the nodes of all of these; what is light goes many to a message."""
+    light: dict[tuple[str, str], list[Task]] = defaultdict(list)
+    for task in tasks:
+        if KINDS[task.kind].is_light:
+            assert task.node is not None
+            light[KINDS[task.kind].celery_task, task.node.queue].append(task)
+        else:
+            send(task)
+    for (name, queue_name), group in light.items():
+        for at in range(0, len(group), MANY):
+            send_many(name, queue_name, group[at : at + MANY])
+
+
+def send_many(name: str, queue_name: str, tasks: Sequence[Task]) -> None:
+    """One message for several attempts of one node, after the commit."""
+    args = [[[task.pk, task.attempt] for task in tasks]]
+    _after_commit(
+        lambda: current_app.signature(name, args).apply_async(queue=queue_name)
+    )
 
 
 def send(task: Task) -> None:

@@ -12,8 +12,9 @@ from celery.worker.state import revoked
 from django.db import connection
 from django.db.models import F
 
-from registry import clock, dispatcher
+from registry import clock, dispatcher, probes
 from registry.crashpoints import crashpoint
+from registry.kinds import KINDS
 from registry.models import Node, Task
 from registry.states import State
 
@@ -46,7 +47,10 @@ class Deliveries:
             self._running.add((task, attempt))
         crashpoint("taken-before-claim")
         try:
-            self._run(row, is_revoked)
+            if KINDS[row.kind].is_light:
+                probes.run(node, [(task, attempt)])
+            else:
+                self._run(row, is_revoked)
         finally:
             with self._lock:
                 self._running.discard((task, attempt))

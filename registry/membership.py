@@ -18,6 +18,8 @@ from registry.models.node import BEAT_EVERY
 
 log = logging.getLogger(__name__)
 
+_here: Membership | None = None  # of this process, once it has joined
+
 RESERVED = 0.1  # of the memory, for the system and Compass itself
 
 
@@ -51,6 +53,8 @@ class Membership(threading.Thread):
 
     def join_in(self) -> None:
         """Begin to beat, and let the scheduler know of the new node."""
+        global _here
+        _here = self
         self.start()
         dispatcher.nudge()
 
@@ -97,6 +101,13 @@ def _open(told: dict[str, Any]) -> Any:
     """What of it decides whether work is placed there."""
     gpus = [(gpu["index"], bool(gpu["busy"])) for gpu in told.get("gpus", ())]
     return gpus, bool(told.get("status", {}).get("short"))
+
+
+def here() -> Node:
+    """The node that this process is. Raises LookupError if it is none."""
+    if _here is None:
+        raise LookupError("This process is no node.")
+    return _here.node
 
 
 def own_capacity() -> dict[str, Any]:

@@ -59,8 +59,7 @@ def dispatch() -> Plan:
         sent += _untaken(moment)
         crashpoint("assigned-before-commit")
     crashpoint("assigned-before-send")
-    for task in sent:
-        broker.send(task)
+    broker.send_all(sent)
     return plan
 
 

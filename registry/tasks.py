@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from registry import maintenance, scheduler, sealing
+from registry import (
+    dispatcher,
+    maintenance,
+    membership,
+    probes,
+    scheduler,
+    sealing,
+)
 from registry.models import Pulse
 
 
@@ -29,6 +36,14 @@ def expire() -> dict[str, int]:
 @shared_task(name="registry.clean")
 def clean() -> dict[str, int]:
     return maintenance.clean()
+
+
+@shared_task(name="registry.probe", ignore_result=True)
+def probe(attempts: list[list[int]]) -> int:
+    """See probes through that dispatch assigned to this worker."""
+    done = probes.run(membership.here(), attempts)
+    dispatcher.nudge()
+    return done
 
 
 @shared_task(name="registry.seal")

@@ -52,6 +52,11 @@ def messages(monkeypatch: pytest.MonkeyPatch) -> Messages:
     seen = Messages()
     monkeypatch.setattr(broker, "send", lambda task: seen.sent.append(task.celery_id))
     monkeypatch.setattr(
+        broker,
+        "send_many",
+        lambda name, queue, tasks: seen.sent.extend(task.celery_id for task in tasks),
+    )
+    monkeypatch.setattr(
         broker, "revoke", lambda task: seen.revoked.append(task.celery_id)
     )
     monkeypatch.setattr(

@@ -163,7 +163,19 @@ class Task(Life):
             models.Index(
                 fields=["node"], condition=Q(state__in=PLACED), name="task_placed"
             ),
-            models.Index(fields=["owner", "-id"], name="task_of_owner"),
+            # Lists, newest first, leave the elements of arrays out.
+            *(
+                models.Index(
+                    fields=[*fields, "-id"],
+                    condition=Q(array=None),
+                    name=f"task_listed{''.join(f'_{name}' for name in fields)}",
+                )
+                for fields in ([], ["owner"], ["state"], ["kind"])
+            ),
+            models.Index(
+                fields=["reason", "-id"], condition=~Q(reason=""), name="task_of_reason"
+            ),
+            models.Index(fields=["created_at", "id"], name="task_created"),
         ]
         constraints = [
             models.CheckConstraint(
