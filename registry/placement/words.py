@@ -90,11 +90,12 @@ def more_absent(number: int) -> str:
 
 
 def busy_gpus(ledger: Ledger) -> list[str]:
-    return [
+    said = [
         f"On {ledger.node}, {_sentence(gpu.busy)}"
         for gpu in ledger.gpus.values()
         if gpu.busy
     ]
+    return list(dict.fromkeys(said))  # one process may use several
 
 
 def would_delay(promise: Promise, clock: Clockface) -> str:
