@@ -49,6 +49,7 @@ from training.worker import Worker
 
 # Taken before any fixture replaces them.
 REAL = {name: getattr(broker, name) for name in ("send", "revoke", "background")}
+NUDGE = dispatcher.nudge
 QUICK = datetime.timedelta(seconds=0.1)
 STEP = 2.0  # seconds of the world's time a turn
 
@@ -140,6 +141,7 @@ class World:
         clock.now = self.time
         for name, function in REAL.items():
             setattr(broker, name, function)
+        dispatcher.nudge = NUDGE
         Signature.apply_async = lambda one, **options: self._post(one, options)
         Control.revoke = lambda _, celery_id: self._write({"revoke": celery_id})
         membership.BEAT_EVERY = QUICK
