@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from registry import clock, discovery, idempotency, leftovers, sealing
 from registry.crashpoints import crashpoint
@@ -43,13 +43,17 @@ def rescue() -> dict[str, int]:
     """
     moment = clock.now()
     seen: Counter[str] = Counter(orphans=_orphans())
+    # A supervisor that beats holds its task, whatever its node's own beat does: the job
+    # would live on for a moment beside the next attempt.
+    beats = Q(state=State.RUNNING, beat_at__gt=moment - LOST_AFTER)
+    silent = Task.objects.placed().exclude(beats)
     for node in Node.objects.lost(moment):
         said = f"{node.name} was last seen at {_told(node.beat_at)}."
-        here = Task.objects.placed().filter(
+        here = silent.filter(
             node=node, node__stopped_at=None, node__beat_at__lte=moment - LOST_AFTER
         )
         _release(here, "node_lost", said, seen)
-    stopped = Task.objects.placed().filter(node__stopped_at__lte=moment - LOST_AFTER)
+    stopped = silent.filter(node__stopped_at__lte=moment - LOST_AFTER)
     _release(stopped, "worker_stopped", "Its worker was stopped.", seen)
     earlier = Task.objects.filter(
         Exists(_earlier_lives()), state=State.RUNNING, beat_at__lte=moment - LOST_AFTER

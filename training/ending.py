@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+AWAY = (OperationalError, InterfaceError)
 RETRY_EVERY = 1.0  # seconds, while the database is away
 RETRIES = 60
 
@@ -42,12 +43,12 @@ def write(supervisor: Supervisor, job: Job) -> None:
     task, spec = supervisor.task, supervisor.spec
     if supervisor.wish != "abandon":
         try:
-            _insist(lambda: supervisor.reports.write(task))
+            insist(lambda: supervisor.reports.write(task))
             if task.kind == "script":
                 script_ending.keep_files(task, spec)
             published = _published(supervisor)
             crashpoint("published-before-complete")
-            _insist(lambda: _verb(supervisor, job, published))
+            insist(lambda: _verb(supervisor, job, published))
         except Stale as stale:
             log.warning("%s", stale)
     crashpoint("ended-before-clean-up")
@@ -58,10 +59,12 @@ def give_up(task: Task, error: Exception) -> None:
     """Say what kept the supervisor from launching or watching the job."""
     log.exception("Task %s could not be supervised", task.pk, exc_info=error)
     reason, message = explain(error)
+    if isinstance(error, AWAY):
+        reason, message = "node_lost", "The database was away for too long."
     if isinstance(error, Problem) and error.code == "unknown_dataset":
         reason = "bad_data"
     try:
-        _insist(lambda: task.fail(reason, message))
+        insist(lambda: task.fail(reason, message))
     except Stale as stale:
         log.warning("%s", stale)
 
@@ -154,12 +157,12 @@ def _unforeseen(job: Job) -> tuple[str, str]:
     return "killed", f"The job process ended with code {job.exit_code} and no word."
 
 
-def _insist(write: Callable[[], None]) -> None:
-    """Write, and again while the database is away for a moment."""
+def insist(act: Callable[[], Any]) -> Any:
+    """Do it, and again while the database is away for a moment."""
     for attempt in range(RETRIES):
         try:
-            return write()
-        except (OperationalError, InterfaceError) as error:
+            return act()
+        except AWAY as error:
             if attempt == RETRIES - 1:
                 raise
             log.warning("The database is away: %s", error)

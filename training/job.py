@@ -56,6 +56,7 @@ def main(spec: Mapping[str, Any], reports: Connection, pipe: Connection) -> None
             wishes.stop()  # nobody listens any more
 
     lease = Lease(pipe, spec["leased"])
+    signal.signal(signal.SIGCONT, lease.woke)
     others = {
         b"check": lambda: report({"event": "alive"}),
         b"checkpoint": wishes.save,

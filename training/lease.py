@@ -36,6 +36,12 @@ class Lease:
         """Wait until the supervisor has recorded this process, and so may answer for it."""
         self._heard.wait()
 
+    def woke(self, *_: object) -> None:
+        """At SIGCONT, before anything else: after too long a sleep nothing more may be done."""
+        late = time.monotonic() - self._until
+        if late > GRACE and not self._wishes.poll():
+            end_group()
+
     def listen(
         self,
         stop: Callable[[], object],

@@ -79,7 +79,9 @@ class Supervisor:
         self._started = self._monotonic()
         crashpoint("claimed-before-launch")
         try:
-            self.spec = preparation.prepare(self.task, gpus)
+            # Not given up for a moment without the database: it is claimed, and a script
+            # that was claimed is not tried again.
+            self.spec = ending.insist(lambda: preparation.prepare(self.task, gpus))
             self.spec["leased"] = leased
             job = self._launcher.launch(self.spec)
         except Exception as error:

@@ -63,10 +63,12 @@ class Worker:
 
     def ask_to_stop(self) -> None:
         """Let every job checkpoint and give its resources back."""
-        if self._membership is not None:
-            self._membership.leave()
-        crashpoint("left-before-release")
-        self._stopping.set()
+        try:
+            if self._membership is not None:
+                self._membership.leave()
+            crashpoint("left-before-release")
+        finally:  # the database may be away; the jobs leave their checkpoints all the same
+            self._stopping.set()
 
     def stop(self) -> None:
         """Wait until the jobs are gone, for a bounded time."""

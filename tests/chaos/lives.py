@@ -19,7 +19,7 @@ from django.contrib.auth.models import User
 from django.db import OperationalError, connection
 from rest_framework.test import APIClient
 
-from registry import maintenance, scheduler
+from registry import maintenance
 from registry.models import Node, Task
 from registry.states import FINAL, State
 from tests.chaos.journal import Entry
@@ -134,6 +134,12 @@ class FakeJob:
 
     terminate = kill
 
+    def check(self) -> None:
+        """Every step is a sign of life."""
+
+    def warn(self) -> None:
+        """A training has no ears for it."""
+
     def members(self) -> list[int]:
         return []
 
@@ -197,10 +203,9 @@ class Life:
             return None
 
     def turn(self) -> None:
-        """Two seconds of all of them."""
-        self.time.forward(seconds=2)
-        for duty in (maintenance.rescue, maintenance.expire, scheduler.dispatch):
-            self.guard(duty)
+        """Five seconds of all of them."""
+        self.time.forward(seconds=5)
+        self.guard(maintenance.rescue)  # which dispatches as well
         if self.node is None:
             self.is_stopping = False
             self.node = self.guard(lambda: make_node("cpu@one"))

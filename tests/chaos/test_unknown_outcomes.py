@@ -16,7 +16,13 @@ import pytest
 from django.contrib.auth.models import User
 
 from registry import broker, dispatcher, recipes, scheduler, store
-from registry.models import IdempotencyKey, ModelVersion, Node, Task
+from registry.models import (
+    IdempotencyKey,
+    ModelVersion,
+    Node,
+    Task,
+    life,  # its back-off
+)
 from registry.states import State
 from tests.chaos import check
 from tests.chaos.check import Evidence, Findings
@@ -75,20 +81,21 @@ def live(
     monkeypatch.setattr(
         ending.time, "sleep", lambda seconds: time.forward(seconds=seconds)
     )
+    monkeypatch.setattr(life.random, "uniform", lambda low, high: 1.0)
     for name, function in REAL.items():
         monkeypatch.setattr(broker, name, function)
 
     def live(plot: Callable[..., None], number: int, *, happens: bool) -> Faults:
         faults = Faults(number, happens=happens)
-        life = Life(alice, time, faults, plot)
-        post_to(life, faults, monkeypatch)
-        monkeypatch.setattr(broker, "call", life.guard)
-        monkeypatch.setattr(dispatcher, "nudge", lambda: life.guard(scheduler.dispatch))
+        one = Life(alice, time, faults, plot)
+        post_to(one, faults, monkeypatch)
+        monkeypatch.setattr(broker, "call", one.guard)
+        monkeypatch.setattr(dispatcher, "nudge", lambda: one.guard(scheduler.dispatch))
         with faults.in_the_database():
-            submit(life)
-            tasks = life.run()
+            submit(one)
+            tasks = one.run()
         told = f"{plot.__name__}, call {number} ({faults.where}, {happens=})"
-        assert problems(life, tasks, ENDS.get(plot, State.COMPLETED)) == [], told
+        assert problems(one, tasks, ENDS.get(plot, State.COMPLETED)) == [], told
         for model in (ModelVersion, Task, Node, IdempotencyKey):
             model.objects.all().delete()
         shutil.rmtree(store.root(), ignore_errors=True)

@@ -133,6 +133,21 @@ def test_what_was_placed_in_vain_too_often_fails(running, time):
     assert task.state == State.FAILED
 
 
+@pytest.mark.parametrize("leaves", ["lost", "stopped"])
+def test_a_task_whose_supervisor_beats_is_left_to_it_however_silent_its_node_is(
+    running, time, leaves
+):
+    task = running()
+    changes = {"lost": "beat_at", "stopped": "stopped_at"}
+    Node.objects.update(**{changes[leaves]: time.moment - timedelta(minutes=1)})
+    Task.objects.update(beat_at=time.moment - timedelta(seconds=29))
+    assert maintenance.rescue()["found"] == 0
+    time.forward(seconds=1)
+    assert maintenance.rescue()["released"] == 1
+    task.refresh_from_db()
+    assert task.state == State.PENDING
+
+
 def test_a_task_that_its_living_node_forgot_is_released_after_60_seconds(
     running, node, time
 ):
@@ -409,7 +424,8 @@ def test_a_rescue_that_found_something_is_an_incident(running, time):
     Pulse.record("rescue")
     time.forward(seconds=30)
     running_one = running()
-    Task.objects.filter(pk=running_one.pk).update(beat_at=time.moment)
+    silent = time.moment - timedelta(seconds=30)
+    Task.objects.filter(pk=running_one.pk).update(beat_at=silent)
     text = {"ended": 2, "left": 0}
     Incident.record("orphan", "Two were ended.", summary=text)
     Node.objects.update(beat_at=time.moment - timedelta(minutes=1))

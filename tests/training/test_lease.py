@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,8 +33,6 @@ def in_a_group(act: Callable[[], Any]) -> Any:
     """A child that leads a group of its own and does this."""
 
     def lead() -> None:
-        import os
-
         os.setsid()
         act()
 
@@ -108,3 +109,24 @@ def test_what_the_job_started_ends_with_it(
     while start_ticks(pid) is not None and time.monotonic() < deadline:
         time.sleep(0.01)
     assert start_ticks(pid) is None
+
+
+def test_a_job_that_was_frozen_too_long_does_nothing_more_when_it_wakes(
+    pipe: tuple[Connection, Connection], tmp_path: Path
+) -> None:
+    reader, _writer = pipe
+    note = tmp_path / "note"
+    one = Lease(reader, time.monotonic())
+
+    def work() -> None:
+        signal.signal(signal.SIGCONT, one.woke)
+        one._until -= 2 * LEASE  # as if it were continued after so long
+        os.kill(os.getpid(), signal.SIGSTOP)
+        note.touch()
+
+    child = in_a_group(work)
+    os.waitid(os.P_PID, child.pid, os.WSTOPPED)
+    os.kill(child.pid, signal.SIGCONT)
+    child.join(5)
+    assert child.exitcode == SILENT
+    assert not note.exists()

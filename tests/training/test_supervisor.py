@@ -15,7 +15,7 @@ from registry import publish
 from registry.models import ModelVersion, Task
 from registry.states import State
 from tests.training.conftest import log_of
-from training import cores, ending, marks, orphans
+from training import cores, ending, marks, orphans, preparation
 from training.launcher import Job
 from training.lease import LEASE
 from training.processes import group_members, start_ticks
@@ -346,6 +346,38 @@ def test_a_final_verb_is_insisted_on_while_the_database_is_away(
     supervise(task)
     assert fresh(task).state == State.COMPLETED
     assert ModelVersion.objects.count() == 1
+
+
+def test_a_moment_without_the_database_between_claim_and_launch_costs_nothing(
+    train: Train, supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = train(steps=1)
+    prepare, failures = preparation.prepare, iter(range(2))
+
+    def sometimes(*args: Any) -> Any:
+        if next(failures, None) is not None:
+            raise OperationalError("gone")
+        return prepare(*args)
+
+    monkeypatch.setattr(preparation, "prepare", sometimes)
+    monkeypatch.setattr(ending.time, "sleep", lambda seconds: None)
+    supervise(task)
+    assert fresh(task).state == State.COMPLETED
+
+
+def test_a_database_that_stays_away_before_the_launch_costs_no_retry(
+    train: Train, supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = train(steps=1)
+
+    def gone(*args: Any) -> Any:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(preparation, "prepare", gone)
+    monkeypatch.setattr(ending.time, "sleep", lambda seconds: None)
+    supervise(task)
+    row = fresh(task)
+    assert (row.state, row.reason, row.retries) == (State.PENDING, "node_lost", 0)
 
 
 def test_completion_and_cancel_at_once_end_cancelled_without_a_model(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 
 from registry import devices, room
 from registry.models import Node, Task
@@ -104,6 +105,19 @@ def test_a_clean_stop_leaves_the_nodes_and_tells_the_supervisors(own: Worker) ->
     own.stop()
     assert own._membership is not None
     assert own._membership.left  # type: ignore[attr-defined]
+    assert own._stopping.is_set()
+
+
+@pytest.mark.django_db
+def test_a_clean_stop_reaches_the_jobs_also_while_the_database_is_away(
+    own: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(self: Membership) -> None:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(Membership, "leave", away)
+    with pytest.raises(OperationalError):
+        own.ask_to_stop()
     assert own._stopping.is_set()
 
 
