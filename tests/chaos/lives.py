@@ -43,6 +43,7 @@ class Faults:
     def __init__(self, target: int, *, happens: bool) -> None:
         self.target, self.happens, self.count = target, happens, 0
         self.where, self._is_off = "", False
+        self.turned = 0  # calls before the plot's turn; until there all lives are alike
 
     @contextlib.contextmanager
     def off(self) -> Iterator[None]:
@@ -176,6 +177,8 @@ class Life:
     def once(self, name: str) -> bool:
         is_new = name not in self.told
         self.told.add(name)
+        if is_new:
+            self.faults.turned = self.faults.count
         return is_new
 
     def at_step(self, job: FakeJob, step: int) -> None:
