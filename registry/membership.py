@@ -90,7 +90,7 @@ class Membership(threading.Thread):
     def _told(self, name: str) -> dict[str, Any]:
         try:
             told = self._tell()
-            status = {**told.get("status", {}), "short": room.short(name)}
+            status = {**told.get("status", {}), "short": room.shortage()}
         except Exception:  # a node that cannot look at itself lives all the same
             log.exception("%s could not be looked at", name)
             return {}

@@ -12,20 +12,20 @@ from registry.resources import GIB
 
 DISK = int(0.2 * GIB)  # bytes that must be free in the data directory
 MEMORY = int(0.2 * GIB)  # bytes that the system must have to give
-LOAD = 16  # runnable processes for each CPU, on the average of a minute
+LOAD = 32  # runnable processes for each CPU, on the average of a minute
 
 
-def short(name: str) -> str:
-    """What that node's host has too little of, as a sentence; empty if it has enough."""
+def shortage() -> str:
+    """What this host has too little of, said of it; empty if it has enough."""
     disk = free_disk()
     if disk < DISK:
-        return f"The disk of {name} has {disk / GIB:.2f} GiB left."
+        return f"has {disk / GIB:.2f} GiB of disk left"
     memory = free_memory()
     if memory < MEMORY:
-        return f"The memory of {name} has {memory / GIB:.2f} GiB left."
+        return f"has {memory / GIB:.2f} GiB of memory left"
     load, cpus = os.getloadavg()[0], os.cpu_count() or 1
     if load > LOAD * cpus:
-        return f"The load of {name} is {load:.0f} on {cpus} CPUs."
+        return f"has a load of {load:.0f} on {cpus} CPUs"
     return ""
 
 

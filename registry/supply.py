@@ -154,7 +154,7 @@ def _absence(node: Node, moment: datetime.datetime) -> str:
     if condition in ("suspect", "lost"):
         return f"was last seen at {node.beat_at:%Y-%m-%d %H:%M} UTC"
     return {
-        "up": "",
+        "up": node.short,
         "stopped": "was stopped",
         "draining": "is draining",
         "drained": "is drained",

@@ -89,9 +89,9 @@ class Worker:
                 if text:
                     self._membership.beat()
                     return text
-        if text := room.short(self.name):
+        if text := room.shortage():
             self._membership.beat()
-            return text
+            return f"{self.name} {text}."
         free = room.free_memory()
         if task.memory > free:
             return (

@@ -103,6 +103,11 @@ class Node(models.Model):
     def capacity(self) -> Resources:
         return Resources(self.cpus, len(self.gpus), self.memory)
 
+    @property
+    def short(self) -> str:
+        """What its host has too little of, said of it; nothing is placed there then."""
+        return str(self.status.get("short", ""))
+
     def condition(self, moment: datetime.datetime, *, is_empty: bool = False) -> str:
         """One of up, draining, drained (when it is empty), suspect, lost, stopped."""
         if self.stopped_at:

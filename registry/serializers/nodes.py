@@ -62,7 +62,7 @@ class NodeSerializer(serializers.ModelSerializer[Node]):
 
     def get_short(self, node: Node) -> str:
         """What its host has too little of, so that nothing is placed there."""
-        return str(node.status.get("short", ""))
+        return f"{node.name} {node.short}." if node.short else ""
 
     def _placed(self, node: Node) -> list[Task]:
         return [task for task in self.context["placed"] if task.node_id == node.pk]

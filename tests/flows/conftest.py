@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 class Stack:
     """A real stack on a directory of its own, and its processes by what they are."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, **settings: str) -> None:
         self.directory = directory
         environment = {
             name: value
@@ -38,7 +38,7 @@ class Stack:
                 "8900",
             ],
             cwd=ROOT,
-            env={**environment, "HOME": str(directory)},
+            env={**environment, "HOME": str(directory), **settings},
             stdout=log,
             stderr=subprocess.STDOUT,
         )

@@ -255,3 +255,37 @@ def test_a_pass_that_breaks_off_leaves_and_sends_nothing(
         dispatch()
     assert snapshot(task) == before
     assert messages.sent == []
+
+
+def test_a_node_whose_host_is_short_of_something_gets_nothing_new_and_says_so(
+    node: Node, submit: Submit
+) -> None:
+    task = submit()
+    node.beat(status={"short": "has 0.10 GiB of disk left"})
+    dispatch()
+    task.refresh_from_db()
+    assert task.state == State.PENDING
+    assert "cpu@one could hold it, but it has 0.10 GiB of disk left." in " ".join(
+        task.waiting_for
+    )
+    node.beat(status={"short": ""})
+    dispatch()
+    task.refresh_from_db()
+    assert task.state == State.ASSIGNED
+
+
+def test_a_gpu_that_somebody_uses_is_not_given_out_and_the_reason_names_the_process(
+    submit: Submit,
+) -> None:
+    text = "GPU 0 is used by process 4711 (alice, python3, 3.2 GiB) outside Compass."
+    gpus = [
+        {"index": index, "name": "T", "memory": GIB, "busy": ""} for index in (0, 1)
+    ]
+    make_node("gpu@one", gpus=[{**gpus[0], "busy": text}, gpus[1]])
+    first, second = submit(lane="gpu", gpus=1), submit(lane="gpu", gpus=1)
+    dispatch()
+    for task in (first, second):
+        task.refresh_from_db()
+    assert first.attempts.get().gpus == [1]
+    assert second.state == State.PENDING
+    assert "process 4711 (alice, python3, 3.2 GiB)" in " ".join(second.waiting_for)

@@ -120,14 +120,14 @@ def test_nodes_show_what_is_free_and_what_keeps_work_away(
         {"index": index, "name": "Test", "memory": GIB, "busy": text * (index == 1)}
         for index in range(3)
     ]
-    node = make_node("gpu@one", gpus=gpus, status={"short": "The disk is full."})
+    node = make_node("gpu@one", gpus=gpus, status={"short": "has no disk left"})
     task = submit(lane="gpu", gpus=1, cpus=3, memory=GIB)
     task.assign(node, [0])
     shown = api.get("/api/v1/nodes/gpu@one").json()
     assert shown["free"] == {"cpus": 1, "gpus": 1, "memory": 7 * GIB}
     assert shown["used"] == {"cpus": 3, "gpus": 1, "memory": GIB}
     assert [gpu["busy"] for gpu in shown["gpus"]] == ["", text, ""]
-    assert shown["short"] == "The disk is full."
+    assert shown["short"] == "gpu@one has no disk left."
 
 
 def test_rescues_are_shown_the_newest_first(api: Any, time: Clock) -> None:
@@ -180,7 +180,7 @@ def test_drain_undrain_and_nodes_by_command(
 
 def test_nodes_list_what_is_free_and_the_sentences(time: Clock) -> None:
     gpus = [{"index": 0, "name": "T", "memory": GIB, "busy": "GPU 0 is used by root."}]
-    make_node("gpu@one", gpus=gpus, status={"short": "The disk is full."})
+    make_node("gpu@one", gpus=gpus, status={"short": "has no disk left"})
     make_node("cpu@one")
     head, *lines = said("nodes").splitlines()
     assert head.split("\t") == [
@@ -188,7 +188,7 @@ def test_nodes_list_what_is_free_and_the_sentences(time: Clock) -> None:
     ]  # fmt: skip
     assert len(lines) == 2
     assert "4 of 4\t0 of 1\t8.0 of 8.0" in lines[1]
-    assert "The disk is full. GPU 0 is used by root." in lines[1]
+    assert "gpu@one has no disk left. GPU 0 is used by root." in lines[1]
     assert said("nodes", "--lane", "cpu").count("\n") == 2
 
 

@@ -106,9 +106,9 @@ def test_a_beat_tells_of_the_node_and_places_anew_when_its_offer_changes(
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("DISK", 2**60, "The disk of cpu@one has"),
-        ("MEMORY", 2**60, "The memory of cpu@one has"),
-        ("LOAD", -1, "The load of cpu@one is"),
+        ("DISK", 2**60, "GiB of disk left"),
+        ("MEMORY", 2**60, "GiB of memory left"),
+        ("LOAD", -1, "has a load of"),
     ],
 )
 def test_a_beat_says_what_the_host_is_short_of(

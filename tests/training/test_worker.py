@@ -184,7 +184,8 @@ def test_too_little_free_memory_or_disk_sends_the_task_back_to_wait(
     own.run(task.pk, 1, lambda: False)
     task.refresh_from_db()
     assert (task.state, task.reason) == (State.PENDING, "no_room")
-    assert "The disk of cpu@one has" in task.message
+    assert task.message.startswith("cpu@one has ")
+    assert task.message.endswith(" GiB of disk left.")
 
 
 @pytest.mark.django_db
