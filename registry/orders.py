@@ -18,6 +18,7 @@ from registry.kinds import KINDS
 from registry.models import Stale, Task
 from registry.states import FINAL, LIVE, State
 
+LIMITS = ("time_limit", "soft_time_limit", "hang_after")
 NO_CHECKPOINT = "A {} keeps no checkpoint to go on from, so it cannot be paused; cancel it, or let it run."
 
 
@@ -83,7 +84,11 @@ def purge(task: Task) -> None:
 
 
 def change(task: Task, changes: Mapping[str, Any]) -> None:
-    """Change its name, description, tags or priority; a head's priority is its elements' too."""
+    """Change its name, description, tags, priority or limits; priority and limits of a head are
+    its elements' too.
+
+    Raises Problem `wrong_state` for the limits of what runs: others were told when it ends.
+    """
     with transaction.atomic():
         row = Task.objects.select_for_update().filter(pk=task.pk).first()
         if row is None:
@@ -95,12 +100,28 @@ def change(task: Task, changes: Mapping[str, Any]) -> None:
         }
         if not new:
             return
+        _check_limits(row, new)
         Task.objects.filter(pk=row.pk).update(**new)
         if row.is_head and "priority" in new:
             waiting = row.elements.filter(state__in=LIVE)
             waiting.update(priority=new["priority"])
+        if row.is_head and (limits := {n: new[n] for n in LIMITS if n in new}):
+            row.elements.exclude(state=State.RUNNING).update(**limits)
         said = ", ".join(_told(row, name, new[name]) for name in new)
         row.note("change", f"{said[0].upper()}{said[1:]}.")
+
+
+def _check_limits(row: Task, new: Mapping[str, Any]) -> None:
+    if not new.keys() & set(LIMITS):
+        return
+    if row.state == State.RUNNING:
+        text = "It runs, and its limits stand; cancel it, change them, and retry it."
+        raise Problem("wrong_state", text)
+    soft = new.get("soft_time_limit", row.soft_time_limit)
+    hard = new.get("time_limit", row.time_limit)
+    if soft is not None and hard is not None and soft >= hard:
+        text = f"must be less than time_limit, which is {hard}"
+        raise Problem("invalid", text, errors={"soft_time_limit": [text]})
 
 
 def _pause(task: Task) -> list[Task]:
@@ -131,8 +152,14 @@ def _wrong(task: Task, done: str) -> Problem:
 def _told(row: Task, name: str, value: Any) -> str:
     if name == "priority":
         return f"priority {row.priority} -> {value}"
+    if name in LIMITS:
+        return f"{name} {_seconds(getattr(row, name))} -> {_seconds(value)}"
     what = "other" if name == "tags" else "another"
     return f"{what} {name}" if value else f"no {name}"
+
+
+def _seconds(value: int | None) -> str:
+    return "none" if value is None else f"{value} s"
 
 
 def _remove_files(tasks: list[int]) -> None:

@@ -8,9 +8,8 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from registry.models import Condition
-from registry.serializers.tasks import StrictSerializer
+from registry.serializers.tasks import LONGEST, StrictSerializer
 
-LONGEST = 366 * 24 * 3600  # seconds
 IDS = {"type": "array", "items": {"type": "string"}, "maxItems": 1000}
 
 

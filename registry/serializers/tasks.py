@@ -154,6 +154,20 @@ class TaskSerializer(Shown, serializers.ModelSerializer[Task]):
         return moment
 
 
+LONGEST = 366 * 24 * 3600  # seconds
+
+
+def limit() -> Any:
+    """A limit in seconds, of which null is none."""
+    return serializers.IntegerField(
+        min_value=1,
+        max_value=LONGEST,
+        required=False,
+        allow_null=True,
+        help_text="seconds, null for none; not while it runs",
+    )
+
+
 class TaskChange(StrictSerializer):
     name = serializers.CharField(max_length=200, allow_blank=True, required=False)
     description = serializers.CharField(
@@ -163,6 +177,9 @@ class TaskChange(StrictSerializer):
     tags = serializers.ListField(
         child=serializers.CharField(max_length=60), max_length=50, required=False
     )
+    time_limit = limit()
+    soft_time_limit = limit()
+    hang_after = limit()
 
 
 class RetryRequest(StrictSerializer):

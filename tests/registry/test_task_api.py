@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rest_framework.test import APIClient
 
-from registry import logs, store, stream
+from registry import arrays, logs, store, stream
 from registry.models import Node, Task
 from registry.states import State
 
@@ -109,6 +109,44 @@ def test_a_live_task_is_not_deleted_and_a_final_one_goes_with_its_files(
         assert api.delete(f"/api/v1/tasks/{task.pk}").status_code == 204
     assert not store.task_path(task.pk).exists()
     assert api.get(f"/api/v1/tasks/{task.pk}").status_code == 404
+
+
+def test_limits_may_change_while_it_does_not_run(
+    api: APIClient, submit: Submit, node: Node
+) -> None:
+    task = submit(time_limit=60, soft_time_limit=50)
+    address = f"/api/v1/tasks/{task.pk}"
+
+    def change(**limits: Any) -> Any:
+        return api.patch(address, limits, format="json")
+
+    wrong = change(time_limit=50)
+    assert (wrong.status_code, list(wrong.json()["errors"])) == (
+        422,
+        ["soft_time_limit"],
+    )
+    assert change(time_limit=0).status_code == 422
+    answer = change(time_limit=None, hang_after=30)
+    assert answer.status_code == 200
+    assert (answer.json()["time_limit"], answer.json()["hang_after"]) == (None, 30)
+    (event,) = task.events.filter(verb="change")
+    assert event.message == "Time_limit 60 s -> none, hang_after none -> 30 s."
+    run(task, node)
+    assert change(time_limit=99).status_code == 409
+    assert change(name="still mine").status_code == 200
+    task.fail("time_limit", "It ran too long.")
+    assert change(time_limit=99).status_code == 200
+
+
+def test_the_limits_of_an_array_are_those_of_its_elements(
+    api: APIClient, alice: Any
+) -> None:
+    head = arrays.submit(
+        arrays.parse("0-2"), kind="script", lane="cpu", owner=alice, time_limit=60
+    )
+    answer = api.patch(f"/api/v1/tasks/{head.pk}", {"time_limit": 90}, format="json")
+    assert answer.status_code == 200
+    assert set(head.elements.values_list("time_limit", flat=True)) == {90}
 
 
 def test_name_tags_and_priority_may_change_and_nothing_else(
