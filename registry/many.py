@@ -41,8 +41,6 @@ def order(
             with transaction.atomic():
                 verb(task)
             done.append(str(task.pk))
-        except (Problem, Task.DoesNotExist) as error:
-            gone = Problem("not_found", "It is not there any more.")
-            problem = error if isinstance(error, Problem) else gone
+        except Problem as problem:
             refused.append({"id": str(task.pk), **problem.as_dict()})
     return done, refused

@@ -19,7 +19,10 @@ from registry.models import Stale, Task
 from registry.states import FINAL, LIVE, State
 
 LIMITS = ("time_limit", "soft_time_limit", "hang_after")
-NO_CHECKPOINT = "A {} keeps no checkpoint to go on from, so it cannot be paused; cancel it, or let it run."
+NO_CHECKPOINT = (
+    "Task {} is a script, which keeps no checkpoint to go on from, so it cannot be paused;"
+    " cancel it, or let it run."
+)
 
 
 def cancel(task: Task) -> None:
@@ -28,8 +31,7 @@ def cancel(task: Task) -> None:
         if task.state != State.CANCELLED:
             cancellation.cancel(task)
     except Stale:
-        task.refresh_from_db()
-        if task.state != State.CANCELLED:
+        if _state(task) != State.CANCELLED:
             raise _wrong(task, "cancelled") from None
 
 
@@ -37,7 +39,7 @@ def pause(task: Task) -> None:
     """Ask it to stop at a checkpoint; of an array what waits is held as well."""
     kind = KINDS[task.kind]
     if not kind.is_repeatable and task.state in LIVE:
-        raise Problem("wrong_state", NO_CHECKPOINT.format(kind.label.lower()))
+        raise Problem("wrong_state", NO_CHECKPOINT.format(task.pk))
     asked = _once(task, "paused", _pause_array if task.is_head else _pause)
     for one in asked:
         broker.revoke(one)
@@ -68,8 +70,7 @@ def purge(task: Task) -> None:
         # Held, so that a retry that comes between keeps its task.
         rows = Task.objects.select_for_update().filter(pk=task.pk, state__in=FINAL)
         if not rows.exists():
-            task.refresh_from_db()
-            text = f"Task {task.pk} is {task.state}; cancel it first."
+            text = f"Task {task.pk} is {_state(task)}; cancel it first."
             raise Problem("wrong_state", text)
         if task.is_head and task.elements.filter(state__in=LIVE).exists():
             text = f"Elements of the array {task.pk} are live; cancel it first."
@@ -92,7 +93,7 @@ def change(task: Task, changes: Mapping[str, Any]) -> None:
     with transaction.atomic():
         row = Task.objects.select_for_update().filter(pk=task.pk).first()
         if row is None:
-            raise Problem("not_found", f"There is no task {task.pk} any more.")
+            raise _gone(task)
         new = {
             name: value
             for name, value in changes.items()
@@ -140,13 +141,24 @@ def _once(task: Task, done: str, verb: Callable[[Task], Any]) -> Any:
     try:
         return verb(task)
     except Stale:
-        task.refresh_from_db()
         raise _wrong(task, done) from None
 
 
 def _wrong(task: Task, done: str) -> Problem:
-    what = "An array" if task.is_head else "A task"
-    return Problem("wrong_state", f"{what} that is {task.state} cannot be {done}.")
+    text = f"Task {task.pk} is {_state(task)} and cannot be {done}."
+    return Problem("wrong_state", text)
+
+
+def _state(task: Task) -> str:
+    """What it is now. Raises Problem `not_found`."""
+    state = Task.objects.filter(pk=task.pk).values_list("state", flat=True).first()
+    if state is None:
+        raise _gone(task)
+    return state
+
+
+def _gone(task: Task) -> Problem:
+    return Problem("not_found", f"Task {task.pk} is not there any more.")
 
 
 def _told(row: Task, name: str, value: Any) -> str:

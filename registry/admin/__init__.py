@@ -7,8 +7,11 @@ from django.contrib import admin
 from registry.admin import (  # noqa: F401
     history,
     key,
+    lane,
+    limit,
     model,
     node,
+    reservation,
     result,
     service,
     task,

@@ -49,17 +49,42 @@ class OnNode(Among):
         return list(Node.objects.values_list("pk", "name"))
 
 
-class OfTask(Among):
+def numbered(title_: str, parameter: str) -> type[Among]:
     """Rows of one task, reached by links; the choice is the task that was asked for."""
 
-    title = "task"
-    parameter_name = "task"
+    class Numbered(Among):
+        title = title_
+        parameter_name = parameter
+
+        def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+            value = self.value() or ""
+            if not value:
+                return []
+            return [(value, f"task {value}")] if is_number(value) else [("", "")]
+
+    return Numbered
+
+
+OfTask = numbered("task", "task")
+OfArray = numbered("array", "array")
+
+
+class Elements(admin.SimpleListFilter):
+    """The elements of arrays stand in the list only when asked for, or searched."""
+
+    title = "elements of arrays"
+    parameter_name = "elements"
+    shown_with = ("q", "array", "node")
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        value = self.value() or ""
-        if not value:
-            return []
-        return [(value, f"task {value}")] if is_number(value) else [("", "")]
+        self.asked = any(request.GET.get(name) for name in self.shown_with)
+        return [("shown", "shown")]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        value = self.value()
+        if value not in (None, "shown"):
+            raise IncorrectLookupParameters(f"{self.parameter_name} {value!r}")
+        return queryset if value or self.asked else queryset.filter(array=None)
 
 
 def is_number(text: str) -> bool:

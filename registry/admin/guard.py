@@ -44,8 +44,8 @@ class Guarded(admin.ModelAdmin):  # type: ignore[type-arg]
         return super().changelist_view(request, extra_context)
 
     def _is_key(self, value: str) -> bool:
-        key = self.opts.pk
-        assert key is not None
+        key: Any = self.opts.pk
+        key = getattr(key, "target_field", key)  # a row may be known by another's key
         try:
             key.run_validators(key.to_python(value))
         except (ValidationError, ValueError):

@@ -1,4 +1,4 @@
-"""Attempts, events and incidents: what happened; nobody rewrites it."""
+"""Attempts, events, incidents and dependencies: what happened; nobody rewrites it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from django.contrib import admin
 
 from registry.admin.filters import OfTask, OnNode, among
 from registry.admin.page import Newest, Page
-from registry.models import Attempt, Incident, TaskEvent
+from registry.models import Attempt, Condition, Dependency, Incident, TaskEvent
 from registry.states import REASONS, State
 
 
@@ -37,6 +37,15 @@ class IncidentPage(Page):
     list_display = ("at", "kind", "node", "message")
     list_filter = (among("kind", ("rescue", "orphan")),)
     search_fields = ("node",)
+    ordering = ("-pk",)
+    paginator = Newest
+    sortable_by = ()
+
+
+@admin.register(Dependency)
+class DependencyPage(Page):
+    list_display = ("id", "task_id", "condition", "on_number", "met")
+    list_filter = (OfTask, among("condition", Condition.values))
     ordering = ("-pk",)
     paginator = Newest
     sortable_by = ()

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import datetime
-import shutil
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,14 +12,15 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 
-from registry import clock, dispatcher, logs, store
+from registry import clock, dispatcher, logs, orders, waits
 from registry.admin import wishes
-from registry.admin.filters import OnNode, among, is_number
+from registry.admin.filters import Elements, OfArray, OnNode, among, is_number
 from registry.admin.page import Page
 from registry.admin.task_form import TaskForm
+from registry.errors import Problem
 from registry.kinds import KINDS, LANES
-from registry.models import Task
-from registry.states import FINAL, REASONS, State
+from registry.models import Dependency, Task
+from registry.states import REASONS, State
 
 LATEST = 200  # attempts and events on a task's page
 TAIL = 32 * 1024  # bytes of the log
@@ -49,8 +49,10 @@ class TaskPage(Page):
         among("lane", LANES),
         among("reason", REASONS),
         OnNode,
+        OfArray,
+        Elements,
     )
-    list_select_related = ("owner", "node")
+    list_select_related = ("owner", "node", "array")
     search_fields = ("name",)
     search_help_text = "A part of the name, or the id."
     sortable_by = ("id",)
@@ -61,13 +63,22 @@ class TaskPage(Page):
             {
                 "fields": (
                     "id", "kind", "owner", "state", "reason", "message", "hint",
-                    "waiting_for", "estimated_start", "progress", "metrics", "result",
+                    "waits", "estimated_start", "progress", "metrics", "result",
                 )
             },
         ),
         (
             "Place",
-            {"fields": ("lane", "node", "attempt", "cpus", "gpus", "memory", "time_limit")},
+            {"fields": ("lane", "node", "attempt", "cpus", "gpus", "memory", "gpu_memory")},
+        ),
+        (
+            "Limits and line",
+            {
+                "fields": (
+                    "time_limit", "soft_time_limit", "hang_after", "template", "expected",
+                    "depends_on", "needed_by", "elements",
+                )
+            },
         ),
         ("Parameters", {"fields": ("params",)}),
         (
@@ -75,7 +86,7 @@ class TaskPage(Page):
             {
                 "fields": (
                     "max_retries", "retries", "releases", "resume_from", "not_before",
-                    "cancel_requested_at", "pause_requested_at",
+                    "cancel_requested_at", "pause_requested_at", "release_requested_at",
                 )
             },
         ),
@@ -111,8 +122,9 @@ class TaskPage(Page):
     def save_model(
         self, request: HttpRequest, obj: Any, form: Any, change: Any
     ) -> None:
-        super().save_model(request, obj, form, change)
-        if "priority" in form.changed_data:
+        changes = {name: form.cleaned_data[name] for name in form.changed_data}
+        orders.change(obj, changes)
+        if "priority" in changes:
             transaction.on_commit(dispatcher.nudge, robust=True)
 
     # Deleting
@@ -124,15 +136,11 @@ class TaskPage(Page):
         return [str(task) for task in tasks], {"tasks": len(tasks)}, set(), live
 
     def delete_model(self, request: HttpRequest, obj: Task) -> None:
-        with transaction.atomic():
-            # Held, so that a retry cannot come between the look and the end.
-            held = Task.objects.select_for_update().filter(pk=obj.pk).first()
-            if held is not None and held.state not in FINAL:
-                raise PermissionDenied(f"Task {held.pk} is {held.state}.")
-            if held is not None:
-                held.delete()
-        home = store.task_path(obj.pk)
-        transaction.on_commit(lambda: shutil.rmtree(home, ignore_errors=True))
+        try:
+            orders.purge(obj)
+        except Problem as problem:
+            if problem.code != "not_found":
+                raise PermissionDenied(problem.detail) from None
 
     def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
         with transaction.atomic():
@@ -142,10 +150,38 @@ class TaskPage(Page):
     # Columns and fields
 
     @admin.display(description="reason")
-    def why(self, task: Task) -> str:
-        if task.state == State.PENDING and task.waiting_for:
-            return str(task.waiting_for[0])
-        return task.reason or "-"
+    def why(self, task: Any) -> str:
+        told = waits.reasons(task, task.seen_at)
+        when = f" ({start})" if (start := waits.start(task)) else ""
+        return f"{told[0]}{when}" if told else task.reason or "-"
+
+    @admin.display(description="waiting for")
+    def waits(self, task: Any) -> str:
+        told = waits.reasons(task, task.seen_at, look=True)
+        return format_html_join("", "<p>{}</p>", [(one,) for one in told]) or "-"
+
+    @admin.display
+    def depends_on(self, task: Task) -> str:
+        rows = task.dependencies.order_by("pk")[:LATEST]
+        return _links(
+            [(one.on_number, f" {one.condition} {_met(one)}") for one in rows]
+        )
+
+    @admin.display
+    def needed_by(self, task: Task) -> str:
+        rows = task.dependents.order_by("pk")[:LATEST]
+        return _links([(one.task_id, f" {one.condition}") for one in rows])
+
+    @admin.display(description="array")
+    def elements(self, task: Task) -> str:
+        if task.array_id is not None:
+            return _links([(task.array_id, f"; its element {task.array_index}")])
+        if not task.is_head:
+            return "-"
+        limit = f", {task.array_limit} at a time" if task.array_limit else ""
+        home = reverse("admin:registry_task_changelist")
+        text = f"{task.array_size} elements{limit}"
+        return format_html('<a href="{}?array={}">{}</a>', home, task.pk, text)
 
     @admin.display(description="progress")
     def fraction(self, task: Task) -> str:
@@ -193,6 +229,19 @@ class TaskPage(Page):
             reverse(every),
             task.pk,
         )
+
+
+def _links(rows: Iterable[tuple[int, str]]) -> str:
+    """The tasks of these ids, one a line, each with what is said of it."""
+    lines = [
+        (reverse("admin:registry_task_change", args=(pk,)), pk, text)
+        for pk, text in rows
+    ]
+    return format_html_join("", '<p><a href="{}">task {}</a>{}</p>', lines) or "-"
+
+
+def _met(one: Dependency) -> str:
+    return {None: "(open)", True: "(met)", False: "(never met)"}[one.met]
 
 
 def _cell(value: Any) -> str:

@@ -9,39 +9,31 @@ from django.contrib import admin, messages
 from django.db import transaction
 from django.http import HttpRequest
 
-from registry import broker, cancellation, dispatcher
-from registry.models import Stale, Task
-from registry.states import State
+from registry import dispatcher, orders
+from registry.errors import Problem
+from registry.models import Task
 
 SHOWN = 20  # refusals told one by one
 
 
 @admin.action(description="Cancel selected tasks", permissions=["change"])
 def cancel(page: Any, request: HttpRequest, tasks: Any) -> None:
-    def ask(task: Task) -> None:
-        if task.state != State.CANCELLED:
-            cancellation.cancel(task)
-
-    _each(page, request, tasks, ask, "Asked to cancel", "cancelled")
+    _each(page, request, tasks, orders.cancel, "Asked to cancel", "cancelled")
 
 
 @admin.action(description="Retry selected tasks", permissions=["change"])
 def retry(page: Any, request: HttpRequest, tasks: Any) -> None:
-    _each(page, request, tasks, Task.retry, "Retried", "retried")
+    _each(page, request, tasks, orders.retry, "Retried", "retried")
 
 
 @admin.action(description="Pause selected tasks", permissions=["change"])
 def pause(page: Any, request: HttpRequest, tasks: Any) -> None:
-    def ask(task: Task) -> None:
-        task.request_pause()
-        broker.revoke(task)
-
-    _each(page, request, tasks, ask, "Asked to pause", "paused")
+    _each(page, request, tasks, orders.pause, "Asked to pause", "paused")
 
 
 @admin.action(description="Resume selected tasks", permissions=["change"])
 def resume(page: Any, request: HttpRequest, tasks: Any) -> None:
-    _each(page, request, tasks, Task.resume, "Resumed", "resumed")
+    _each(page, request, tasks, orders.resume, "Resumed", "resumed")
 
 
 def _each(
@@ -58,8 +50,8 @@ def _each(
             with transaction.atomic():
                 ask(task)
                 page.log_change(request, task, f"{said}.")
-        except Stale:
-            refused.append(_why(task, done))
+        except Problem as problem:
+            refused.append(problem.detail)
         else:
             met += 1
     if met:
@@ -70,8 +62,3 @@ def _each(
     if len(refused) > SHOWN:
         rest = len(refused) - SHOWN
         messages.warning(request, f"{rest} more could not be {done}.")
-
-
-def _why(task: Task, done: str) -> str:
-    now = Task.objects.filter(pk=task.pk).values_list("state", flat=True).first()
-    return f"Task {task.pk} is {now or 'gone'} and cannot be {done}."

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
 
 import pytest
@@ -9,17 +10,19 @@ from django.test import Client
 from django.urls import reverse
 from django.utils.html import escape
 
-from registry import clock
+from registry import clock, lanes, limits
 from registry.models import (
     ApiKey,
     IdempotencyKey,
     ModelVersion,
     Node,
     Pulse,
+    Reservation,
     Service,
     ServiceEvent,
     Task,
     Upload,
+    Use,
 )
 from registry.states import State
 from tests.registry.admin_pages import act, at, enter, form_of, make_version
@@ -28,6 +31,7 @@ from tests.registry.lives import bring
 NAMES = (
     "task", "attempt", "taskevent", "node", "pulse", "upload", "service",
     "serviceevent", "model", "modelversion", "alias", "apikey", "idempotencykey",
+    "lane", "userlimit", "use", "reservation", "dependency",
 )  # fmt: skip
 PAGES = [
     *(f"registry_{name}" for name in NAMES),
@@ -76,6 +80,15 @@ def rows(submit: Callable[..., Task], node: Node, version: ModelVersion) -> Task
         user=task.owner, key="k", request="r", status=202, created_at=moment,
         body={"key": "cmp_secret"},
     )  # fmt: skip
+    other = submit()
+    other.dependencies.create(on=task, on_number=task.pk, condition="afterok")
+    lanes.pause("cpu", "A new disk.")
+    limits.put(None, {"tasks": 3})
+    Use.add(task.owner_id, 60.0, moment)
+    Reservation.objects.create(
+        name="course", lane="cpu", node=node, starts_at=moment,
+        ends_at=moment + datetime.timedelta(hours=1),
+    )  # fmt: skip
     return task
 
 
@@ -98,10 +111,10 @@ def test_every_table_has_a_list_and_a_page(site: Client, rows: Task, name: str) 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_only_keys_and_aliases_can_be_added(
+def test_only_what_staff_decide_can_be_added(
     site: Client, rows: Task, name: str
 ) -> None:
-    allowed = name in ("apikey", "alias")
+    allowed = name in ("apikey", "alias", "lane", "userlimit", "reservation")
     assert site.get(at(f"{name}_add")).status_code == (200 if allowed else 403)
 
 
