@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 import psutil
@@ -38,7 +39,7 @@ class Worker:
         self._launcher = Launcher()
         self._deliveries = Deliveries(self._supervise)
         self._membership: Membership | None = None
-        self._watch = devices.Watch(devices.inventory(), self._own_processes)
+        self._watch = devices.Watch(devices.inventory(), partial(own_processes, name))
         self._swept = 0.0
 
     def begin(self) -> None:
@@ -76,29 +77,13 @@ class Worker:
         self._deliveries.wait_until_idle(STOP_WITHIN)
 
     def refusal(self, task: Task, gpus: Collection[int]) -> str:
-        """Why it cannot begin here at this moment, as a sentence; else empty.
-
-        What somebody outside Compass has taken since the last beat is told at once, so that
-        nothing else is placed on it either.
-        """
+        """Why it cannot begin here at this moment, as a sentence; else empty."""
         assert self._membership is not None
-        if gpus:
-            found = {gpu["index"]: str(gpu["busy"]) for gpu in self._watch.look()}
-            for index in gpus:
-                text = found.get(index, f"GPU {index} of {self.name} is gone.")
-                if text:
-                    self._membership.beat()
-                    return text
-        if text := room.shortage():
+        text = taken(self.name, self._watch, gpus)
+        if text:
+            # At once, so that nothing else is placed on what somebody took.
             self._membership.beat()
-            return f"{self.name} {text}."
-        free = room.free_memory()
-        if task.memory > free:
-            return (
-                f"It needs {task.memory / GIB:.1f} GiB of memory; the host of {self.name} "
-                f"has {free / GIB:.1f} GiB left beside what runs outside Compass."
-            )
-        return ""
+        return text or too_large(self.name, task)
 
     def _supervise(self, task: Task, is_revoked: Callable[[], bool]) -> None:
         assert self._membership is not None
@@ -138,23 +123,39 @@ class Worker:
         self._stopping.set()
         end_process()
 
-    def _own_processes(self) -> set[int]:
-        """Compass's own on this host: this worker's jobs, and the inference worker."""
-        own = set(marks.carriers(marks.of_node(orphans.place_of(self.name))))
-        host = self.name.partition("@")[2]
-        pids = {
-            os.getpid(),
-            *Node.objects.filter(name=f"inference@{host}").values_list(
-                "pid", flat=True
-            ),
-        }
-        for pid in pids:
-            try:
-                children = psutil.Process(pid).children(recursive=True)
-            except psutil.Error:
-                continue
-            own |= {pid, *(child.pid for child in children)}
-        return own
+
+def taken(name: str, watch: devices.Watch, gpus: Collection[int]) -> str:
+    """Which of the GPUs, or what of the host, somebody outside Compass has taken."""
+    found = {gpu["index"]: str(gpu["busy"]) for gpu in watch.look()} if gpus else {}
+    for index in gpus:
+        if text := found.get(index, f"GPU {index} of {name} is gone."):
+            return text
+    lack = room.shortage()
+    return f"{name} {lack}." if lack else ""
+
+
+def too_large(name: str, task: Task) -> str:
+    """Why the host cannot give it the memory that it asks for; else empty."""
+    free = room.free_memory()
+    if task.memory <= free:
+        return ""
+    return (
+        f"It needs {task.memory / GIB:.1f} GiB of memory; the host of {name} "
+        f"has {free / GIB:.1f} GiB left beside what runs outside Compass."
+    )
+
+
+def own_processes(name: str) -> set[int]:
+    """Compass's own on this host: the worker's jobs, and the inference worker."""
+    own = set(marks.carriers(marks.of_node(orphans.place_of(name))))
+    inference = Node.objects.filter(name=f"inference@{name.partition('@')[2]}")
+    for pid in {os.getpid(), *inference.values_list("pid", flat=True)}:
+        try:
+            children = psutil.Process(pid).children(recursive=True)
+        except psutil.Error:
+            continue
+        own |= {pid, *(child.pid for child in children)}
+    return own
 
 
 CURRENT: Worker  # of this process; set when a Celery worker of lane cpu or gpu starts
