@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -13,9 +13,10 @@ from urllib.parse import quote
 import httpx
 
 from compass.registration import Registration
+from compass.remote import POLL, Task
 
-FINAL = ("completed", "failed", "cancelled")
-POLL = 0.3  # seconds between looks at a task
+__all__ = ["Compass", "CompassError", "Task"]
+
 PATIENCE = 30.0  # seconds that a server may be away or busy before a call fails
 
 
@@ -29,64 +30,6 @@ class CompassError(Exception):
         self.errors: dict[str, list[str]] = dict(problem.get("errors") or {})
         self.request_id = str(problem.get("request_id", ""))
         super().__init__(f"{self.detail} ({self.code})")
-
-
-class Task(Mapping[str, Any]):
-    """A task as the server last showed it; read its fields like a dictionary's."""
-
-    def __init__(self, client: Compass, fields: Mapping[str, Any]) -> None:
-        self._client, self._fields = client, dict(fields)
-
-    def __getitem__(self, name: str) -> Any:
-        return self._fields[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._fields)
-
-    def __len__(self) -> int:
-        return len(self._fields)
-
-    def __repr__(self) -> str:
-        return f"<Task {self.id} {self['kind']} {self.state}>"
-
-    @property
-    def id(self) -> str:
-        return str(self["id"])
-
-    @property
-    def state(self) -> str:
-        return str(self["state"])
-
-    @property
-    def is_final(self) -> bool:
-        return self.state in FINAL
-
-    def refresh(self) -> Self:
-        self._fields = self._client.get(f"tasks/{self.id}")
-        return self
-
-    def wait(
-        self,
-        timeout: float | None = None,
-        on_look: Callable[[Task], None] = lambda task: None,
-    ) -> Self:
-        """Wait until it has ended. Raises TimeoutError after `timeout` seconds."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not self.refresh().is_final:
-            on_look(self)
-            if deadline is not None and time.monotonic() > deadline:
-                raise TimeoutError(f"Task {self.id} is still {self.state}.")
-            time.sleep(POLL)
-        on_look(self)
-        return self
-
-    def logs(self, offset: int = 0) -> dict[str, Any]:
-        """Its output from a byte offset on: `{text, offset, next_offset, size, complete}`."""
-        return self._client.get(f"tasks/{self.id}/logs", offset=offset)
-
-    def cancel(self) -> Self:
-        self._fields = self._client.post(f"tasks/{self.id}/cancel")
-        return self
 
 
 class Compass:
@@ -158,10 +101,14 @@ class Compass:
         params: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> Task:
-        """Queue a training; `dataset` is an upload, its id, or a built-in name."""
+        """Queue a training; `dataset` is an upload, its id, or a built-in name.
+
+        Fields as in `POST /training/tasks`: `priority`, `time_limit`, `depends_on` (ids or
+        tasks, or lists of them by condition), ...
+        """
         chosen = dataset["id"] if isinstance(dataset, Mapping) else dataset
         body = {"recipe": recipe, "dataset": str(chosen), "params": dict(params or {})}
-        return Task(self, self.post("training/tasks", {**body, **fields}))
+        return Task(self, self.post("training/tasks", {**body, **_with_ids(fields)}))
 
     def submit_script(
         self,
@@ -179,7 +126,7 @@ class Compass:
             name: str(one["id"] if isinstance(one, Mapping) else one)
             for name, one in (files or {}).items()
         }
-        body = {"script": text, "files": chosen, **fields}
+        body = {"script": text, "files": chosen, **_with_ids(fields)}
         return Task(self, self.post("scripts", body))
 
     def task(self, task_id: str | int) -> Task:
@@ -197,6 +144,25 @@ class Compass:
 
     def cancel(self, task_id: str | int) -> Task:
         return Task(self, self.post(f"tasks/{task_id}/cancel"))
+
+    def retry(self, task_ids: Sequence[str | int] = (), **filters: Any) -> Any:
+        """Begin failed or cancelled tasks again, by id or by `state`, `reason`, ...
+
+        `{done, refused, more}`; at most 1,000 at a time.
+        """
+        return self.post("tasks/retry", _which(task_ids, filters))
+
+    def purge(self, task_ids: Sequence[str | int] = (), **filters: Any) -> Any:
+        """Remove tasks that have ended, with their files; as `retry`."""
+        return self.post("tasks/purge", _which(task_ids, filters))
+
+    def lanes(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.get("lanes")["results"]
+        return rows
+
+    def limits(self) -> dict[str, Any]:
+        """What you may hold at a time, what you hold, and what you had lately."""
+        return self.get("limits/me")
 
     def predict(self, inputs: Sequence[Any], model: str = "") -> dict[str, Any]:
         """`{model, version, outputs, took}`; a bad item has `error` in its output."""
@@ -267,6 +233,27 @@ class Compass:
             return self.http.request(method, path, **options)
         with file.open("rb") as content:
             return self.http.request(method, path, content=content, **options)
+
+
+def _which(ids: Sequence[str | int], filters: Mapping[str, Any]) -> dict[str, Any]:
+    if ids:
+        return {"ids": [str(one) for one in ids]}
+    return {"filter": dict(filters)}
+
+
+def _with_ids(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields, with ids for the tasks that it depends on."""
+    wanted = fields.get("depends_on")
+    if wanted is None:
+        return dict(fields)
+    by_condition = wanted if isinstance(wanted, dict) else {"afterok": wanted}
+    ids = {
+        condition: [
+            str(one["id"] if isinstance(one, Mapping) else one) for one in tasks
+        ]
+        for condition, tasks in by_condition.items()
+    }
+    return {**fields, "depends_on": ids}
 
 
 def _content(response: httpx.Response) -> dict[str, Any]:

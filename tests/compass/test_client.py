@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from compass import client
+from compass import client, remote
 from compass.client import Compass, CompassError
 from compass.registration import LONGEST_PAUSE, Registration
 
@@ -33,7 +33,8 @@ class Seconds:
 @pytest.fixture
 def seconds(monkeypatch: pytest.MonkeyPatch) -> Seconds:
     clock = Seconds()
-    monkeypatch.setattr(client, "time", clock)
+    for module in (client, remote):
+        monkeypatch.setattr(module, "time", clock)
     return clock
 
 
@@ -262,3 +263,57 @@ def test_a_registry_that_is_away_is_tried_later_and_later(
     assert registered.step() == 1000
     registered.answers["status"] = 503  # type: ignore[attr-defined]
     assert registered.step() == 1
+
+
+class Recorder:
+    """Answers everything with one task, and keeps what was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, Any]] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content or b"null")
+        path = request.url.path.removeprefix("/api/v1/")
+        self.asked.append((request.method, path, body))
+        return httpx.Response(200, json=task(results=[]))
+
+
+def test_a_training_depends_on_tasks_given_as_they_are_or_by_id(
+    connect: Callable[..., Compass],
+) -> None:
+    seen = Recorder()
+    compass = connect(seen)
+    first = compass.train("tabular", 1)
+    compass.train("tabular", 1, depends_on=[first, 8], priority=5)
+    compass.submit_script("true", depends_on={"afterany": ["9", first]})
+    bodies = [body for _, _, body in seen.asked]
+    assert "depends_on" not in bodies[0]
+    assert (bodies[1]["depends_on"], bodies[1]["priority"]) == (
+        {"afterok": ["7", "8"]},
+        5,
+    )
+    assert bodies[2]["depends_on"] == {"afterany": ["9", "7"]}
+
+
+def test_tasks_are_ordered_about_alone_or_many_at_once(
+    connect: Callable[..., Compass],
+) -> None:
+    seen = Recorder()
+    compass = connect(seen)
+    one = compass.task(7)
+    one.pause().resume().retry(start_over=True).change(priority=3).delete()
+    compass.retry(state="failed", reason="bad_data")
+    compass.purge([7, "8"])
+    compass.lanes()
+    compass.limits()
+    assert seen.asked[1:] == [
+        ("POST", "tasks/7/pause", {}),
+        ("POST", "tasks/7/resume", {}),
+        ("POST", "tasks/7/retry", {"from": "start"}),
+        ("PATCH", "tasks/7", {"priority": 3}),
+        ("DELETE", "tasks/7", None),
+        ("POST", "tasks/retry", {"filter": {"state": "failed", "reason": "bad_data"}}),
+        ("POST", "tasks/purge", {"ids": ["7", "8"]}),
+        ("GET", "lanes", None),
+        ("GET", "limits/me", None),
+    ]

@@ -53,6 +53,17 @@ def test_a_script_is_accepted_with_all_that_was_asked(api: APIClient) -> None:
     assert api.get("/api/v1/scripts").json()["results"][0]["id"] == body["id"]
 
 
+def test_a_repeated_request_makes_one_array(api: APIClient) -> None:
+    body = {"script": "true\n", "array": "0-3"}
+    first, second = (
+        api.post("/api/v1/scripts", body, format="json", HTTP_IDEMPOTENCY_KEY="k")
+        for _ in range(2)
+    )
+    assert (first.status_code, first.json()) == (second.status_code, second.json())
+    assert second["Idempotent-Replay"] == "true"
+    assert Task.objects.count() == 5
+
+
 def test_it_needs_the_scope_script(alice: Any) -> None:
     assert post(client_of(alice, "read", "submit")).status_code == 403
     assert post(client_of(alice, "script")).status_code == 202
