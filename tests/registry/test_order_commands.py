@@ -92,9 +92,9 @@ def test_what_is_refused_is_told_and_fails_the_command(
     "command",
     [
         "retry", "purge", "pause", "resume", "purge x", "purge -- -1",
-        "purge --kind train", "purge 1 --state failed", "purge --state failed --lane x",
-        "purge --array x", "retry 1 --from middle", "tasks --state odd", "tasks --lane x",
-        "priority 1 1001", "priority x 1", "lanes pause", "lanes pause tpu", "lanes stop cpu",
+        "purge --kind train", "purge ID --state failed", "purge --state failed --lane x",
+        "purge --array x", "retry ID --from middle", "tasks --state odd", "tasks --lane x",
+        "priority ID 1001", "priority x 1", "lanes pause", "lanes pause tpu", "lanes stop cpu",
         "limits set", "limits set default --cpus -1", "limits set default --cpus x",
         "limits show nobody", "why x", "reserve a --for 1h", "reserve a --for soon --lane cpu",
         "reserve a --for 0h --lane cpu --cpus 1", "reserve a --lane cpu --cpus 1",
@@ -107,10 +107,10 @@ def test_what_is_refused_is_told_and_fails_the_command(
 def test_wrong_use_is_exit_code_2_and_changes_nothing(
     command: str, submit: Submit
 ) -> None:
-    task = submit(pk=1)
+    task = submit()
     before = Task.objects.filter(pk=task.pk).values().get()
     with pytest.raises((CommandError, SystemExit)) as caught:
-        call_command_as_typed(command)
+        call_command_as_typed(command.replace("ID", str(task.pk)))
     error = caught.value
     code = error.returncode if isinstance(error, CommandError) else error.code
     assert code == 2, error
