@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
 import os
 import signal
@@ -17,6 +18,8 @@ from training import job as job_module
 from training import lease, marks
 from training.processes import group_members, signal_group, start_ticks
 from training.scripts import shim
+
+log = logging.getLogger(__name__)
 
 # Imported once before the first job; none of them may run a torch operation or a CUDA call.
 PRELOAD = ["training.job", "training.scripts.shim", "training.preload"]
@@ -137,7 +140,18 @@ class Launcher:
             forkserver.ensure_running()
 
     def launch(self, spec: Mapping[str, Any]) -> Job:
-        """Start a job; `spec` is plain data, see training.preparation."""
+        """Start a job; `spec` is plain data, see training.preparation.
+
+        Where the warm process dies over it, once more from the next one: what it may have
+        forked hears no word, and so does nothing.
+        """
+        try:
+            return self._launch(spec)
+        except (EOFError, ConnectionError) as error:
+            log.warning("The launcher died; starting another: %r", error)
+            return self._launch(spec)
+
+    def _launch(self, spec: Mapping[str, Any]) -> Job:
         reports, reports_end = self._context.Pipe(duplex=False)
         wishes_end, wishes = self._context.Pipe(duplex=False)
         process = self._context.Process(

@@ -74,8 +74,9 @@ def own_checkpoints(task: Task, directory: Path) -> Path:
     is seen by no other attempt. Otherwise nobody writes there, and it gets another name.
     """
     own, aside = directory / str(task.attempt), directory / f"{task.attempt}.part"
-    for path in (own, aside):
-        shutil.rmtree(path, ignore_errors=True)
+    if own.is_dir():
+        return own  # prepared already, before the database was away for a moment
+    shutil.rmtree(aside, ignore_errors=True)
     directory.mkdir(parents=True, exist_ok=True)
     earlier = [path for path in directory.iterdir() if path.name.isdigit()]
     earlier.sort(key=lambda path: int(path.name), reverse=True)

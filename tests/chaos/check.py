@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +11,8 @@ from typing import Any
 
 from tests.chaos.journal import Entry
 from tests.chaos.load import FINAL, Accepted
+from training import marks
+from training.scripts import groups
 
 KINDS = ("lost", "doubled", "overlapping", "leaked", "stuck")
 # What the faults themselves may bring about, where no try is left or none is allowed.
@@ -146,11 +148,10 @@ def judge_machine(data: Path, leftovers: list[str], found: Findings) -> None:
     found.leaked += [f"directory {one}" for one in files.glob("tasks/*/attempt-*")]
 
 
-def control_groups() -> set[str]:
-    """Those that Compass made; looked at before and after."""
-    told = subprocess.run(
-        ["find", str(CGROUPS), "-type", "d", "-name", "*compass*"],
-        capture_output=True,
-        text=True,
-    )
-    return set(told.stdout.split())
+def control_groups(data: Path, nodes: Iterable[str]) -> list[str]:
+    """Those that jobs of these nodes of this installation left."""
+    found = []
+    for node in nodes:
+        prefix = f"{marks.of_node(f'{data} {node}') >> marks.JOB_BITS:x}"
+        found += CGROUPS.rglob(f"{groups.PREFIX}{prefix}*")
+    return [str(path) for path in found if path.is_dir()]

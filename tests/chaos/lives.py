@@ -236,8 +236,8 @@ class Life:
             monotonic=lambda: self.time().timestamp(),
         ).run()
         if self.is_stopping:
-            self.node.stop()
-            self.node = None
+            node, self.node = self.node, None
+            node.stop()
 
     def launch(self, spec: dict[str, Any]) -> FakeJob:
         return FakeJob(self, spec)

@@ -22,7 +22,7 @@ from tests.chaos import check, journal, services
 from tests.chaos.check import Evidence, Findings
 from tests.chaos.load import FINAL, Accepted, User
 from tests.chaos.nemesis import Nemesis, plan
-from tests.chaos.stack import ROOT, NotReady, Stack
+from tests.chaos.stack import NODES, ROOT, NotReady, Stack
 
 USERS = 3
 DISK = 512  # MiB of the small file system
@@ -53,7 +53,6 @@ def run(
     try:
         with standing(home, variant, port) as (stack, no_disk):
             found = Findings()
-            groups = check.control_groups()
             faults = plan(
                 seed, profile.faults, gentle=profile.gentle, has_disk=not no_disk
             )
@@ -64,9 +63,8 @@ def run(
                 stack.close()
             _clean(stack)
             check.judge_machine(stack.data, stack.leftovers(), found)
-            found.leaked += [
-                f"control group {one}" for one in check.control_groups() - groups
-            ]
+            nodes = [f"cpu@{name}" for name in NODES]
+            found.leaked += check.control_groups(stack.data, nodes)
             result |= {"ran": True, **found.counts, "findings": found.all[:50]}
             result |= {"disk": no_disk or "filled"}
     except services.NotHere as reason:

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from registry.models import ModelVersion, Task
 from registry.states import State
 from tests.training.conftest import log_of
 from training import cores, ending, marks, orphans, preparation
-from training.launcher import Job
+from training.launcher import Job, Launcher
 from training.lease import LEASE
 from training.processes import group_members, start_ticks
 from training.reports import Reports
@@ -378,6 +379,36 @@ def test_a_database_that_stays_away_before_the_launch_costs_no_retry(
     supervise(task)
     row = fresh(task)
     assert (row.state, row.reason, row.retries) == (State.PENDING, "node_lost", 0)
+
+
+def test_a_launcher_that_dies_over_a_launch_costs_nothing(
+    train: Train, supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch, failures = Launcher._launch, iter(range(1))
+
+    def sometimes(self: Launcher, spec: Any) -> Job:
+        job = launch(self, spec)
+        if next(failures, None) is not None:
+            raise EOFError("unexpected EOF")  # it was forked, but nobody heard of it
+        return job
+
+    monkeypatch.setattr(Launcher, "_launch", sometimes)
+    task = train(steps=2)
+    supervise(task)
+    assert fresh(task).state == State.COMPLETED
+    assert log_of(task).count("from step") == 1
+
+
+def test_a_second_preparation_of_an_attempt_keeps_its_checkpoints(
+    train: Train, supervise: Supervise, node: Any
+) -> None:
+    task = train(steps=4, end="kill")
+    supervise(task)
+    task = fresh(task)
+    task.assign(node)
+    for _ in range(2):
+        spec = preparation.prepare(task, [])
+    assert (Path(spec["checkpoints"]) / "step").read_text() == "4"
 
 
 def test_completion_and_cancel_at_once_end_cancelled_without_a_model(
