@@ -24,13 +24,25 @@ from registry.placement import Plan, place
 from registry.states import State
 
 RESEND_AFTER = datetime.timedelta(seconds=5)
+ROUNDS = 20  # passes of one dispatch at most
 
 
 def dispatch() -> Plan:
     """Place what fits, note why the rest waits, and send or send again what nobody took.
 
-    One at a time by a database lock; messages go out after the commit.
+    One at a time by a database lock; messages go out after the commit. Where all that a
+    pass looked at was placed, more may fit, and it goes on with the next.
     """
+    plan = _pass()
+    for _ in range(ROUNDS):
+        if plan.waits or len(plan.places) < demands.LOOK_AT:
+            break
+        placed, plan = plan.places, _pass()
+        plan.places = {**placed, **plan.places}
+    return plan
+
+
+def _pass() -> Plan:
     crashpoint("accepted-before-dispatch")
     with transaction.atomic():
         lock_until_commit("dispatch")

@@ -6,6 +6,8 @@ import datetime
 from collections import defaultdict
 from collections.abc import Mapping
 
+from django.db.models import Case, DateTimeField, Value, When
+
 from registry.demands import Waiting
 from registry.models import Task
 from registry.placement import Plan
@@ -51,8 +53,13 @@ def write(plan: Plan, waiting: Mapping[int, Waiting], moment: datetime.datetime)
     free = set(rows.values_list("pk", flat=True))
     for words, keys in reasons.items():
         _update([pk for pk in keys if pk in free], waiting_for=list(words))
-    for start, keys in starts.items():
-        _update([pk for pk in keys if pk in free], estimated_start=start)
+    _update(
+        [pk for keys in starts.values() for pk in keys if pk in free],
+        estimated_start=Case(
+            *(When(pk__in=keys, then=Value(start)) for start, keys in starts.items()),
+            output_field=DateTimeField(),
+        ),
+    )
     return len(free)
 
 

@@ -306,3 +306,14 @@ def test_a_small_one_passes_a_big_one_for_half_a_minute_only(
     assert again(later).waiting_for == [
         f"Would delay task {big.pk}, which is first in line for cpu@one."
     ]
+
+
+def test_it_goes_on_while_all_that_it_looked_at_was_placed(
+    submit: Submit, time: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demands, "LOOK_AT", 3)
+    make_node(cpus=10)
+    tasks = [submit() for _ in range(12)]
+    plan = dispatch()
+    assert len(plan.places) == 10
+    assert states(tasks) == [State.ASSIGNED] * 10 + [State.PENDING] * 2
