@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from django.db import transaction
 
+from registry import rows
 from registry.models import Attempt, Node, Task, TaskEvent
 from registry.models.life import placed_on
 from registry.placement import Place
@@ -34,16 +35,16 @@ def assign_all(
         for (name, attempt), group in groups.items():
             changes = placed_on(nodes[name], moment)
             changes |= {"state": Move.ASSIGN.target, "attempt": attempt + 1}
-            rows = Task.objects.filter(
+            same = Task.objects.filter(
                 pk__in=[task.pk for task in group],
                 attempt=attempt,
                 state__in=Move.ASSIGN.sources,
             )
-            assert rows.update(**changes) == len(group)
+            assert same.update(**changes) == len(group)
             for task in group:
                 for field, value in changes.items():
                     setattr(task, field, value)
-        Attempt.objects.bulk_create(
+        rows.insert_all(
             [
                 Attempt(
                     task=task,
@@ -56,7 +57,7 @@ def assign_all(
                 for task in tasks
             ]
         )
-        TaskEvent.objects.bulk_create(
+        rows.insert_all(
             [
                 TaskEvent(
                     task=task,

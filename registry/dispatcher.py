@@ -19,7 +19,7 @@ from registry import scheduler
 
 log = logging.getLogger(__name__)
 
-REST = 2.0  # times what a pass took, between it and the next: the others write then
+REST = 0.5  # times what a pass took, between it and the next: the others write then
 LONGEST_REST = 1.0  # seconds
 IDLE = 60.0  # seconds without a wish, after which thread and connection end
 

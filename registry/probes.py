@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import transaction
 
-from registry import clock
+from registry import clock, rows
 from registry.models import Attempt, Node, Stale, Task, TaskEvent, Use
 from registry.states import Move, State
 
@@ -48,8 +48,8 @@ def start_all(node: Node, attempts: Iterable[Sequence[int]]) -> list[Task]:
     mine = type(node).objects.filter(pk=node.pk, incarnation=node.incarnation)
     with transaction.atomic():
         moment = clock.now()
-        rows = _held([task for task, _ in asked], Move.START).filter(node__in=mine)
-        tasks = [task for task in rows if (task.pk, task.attempt) in asked]
+        held = _held([task for task, _ in asked], Move.START).filter(node__in=mine)
+        tasks = [task for task in held if (task.pk, task.attempt) in asked]
         changes = {"state": Move.START.target, "started_at": moment, "beat_at": moment}
         _move(tasks, Move.START, changes)
         _attempts(tasks).update(started_at=moment, incarnation=node.incarnation)
@@ -62,8 +62,8 @@ def complete_all(tasks: Sequence[Task], result: dict[str, Any]) -> None:
     known = {task.pk: task.attempt for task in tasks}
     with transaction.atomic():
         moment = clock.now()
-        rows = _held(known, Move.COMPLETE).select_related(None)
-        mine = [task for task in rows if task.attempt == known[task.pk]]
+        held = _held(known, Move.COMPLETE)
+        mine = [task for task in held if task.attempt == known[task.pk]]
         done = [task for task in mine if task.cancel_requested_at is None]
         changes = {"state": Move.COMPLETE.target, "finished_at": moment}
         changes |= {"result": result, "pause_requested_at": None}
@@ -83,15 +83,15 @@ def complete_all(tasks: Sequence[Task], result: dict[str, Any]) -> None:
 
 def _held(keys: Iterable[int], move: Move) -> Any:
     """Those of them in a state that the move may leave, locked to the end of the transaction."""
-    rows = Task.objects.filter(pk__in=list(keys), state__in=move.sources)
-    return rows.select_for_update(of=("self",)).order_by("pk")
+    found = Task.objects.filter(pk__in=list(keys), state__in=move.sources)
+    return found.select_for_update(of=("self",)).order_by("pk")
 
 
 def _move(tasks: Sequence[Task], move: Move, changes: dict[str, Any]) -> None:
     for attempt in {task.attempt for task in tasks}:
         keys = [task.pk for task in tasks if task.attempt == attempt]
-        rows = Task.objects.filter(pk__in=keys, attempt=attempt, state__in=move.sources)
-        assert rows.update(**changes) == len(keys)  # they are held
+        same = Task.objects.filter(pk__in=keys, attempt=attempt, state__in=move.sources)
+        assert same.update(**changes) == len(keys)  # they are held
     for task in tasks:
         for name, value in changes.items():
             setattr(task, name, value)
@@ -100,16 +100,16 @@ def _move(tasks: Sequence[Task], move: Move, changes: dict[str, Any]) -> None:
 def _attempts(tasks: Sequence[Task]) -> Any:
     keys = {(task.pk, task.attempt) for task in tasks}
     numbers = {number for _, number in keys}
-    rows = Attempt.objects.filter(
+    found = Attempt.objects.filter(
         task__in=[task.pk for task in tasks], number__in=numbers, finished_at=None
     )
     # Several numbers at once are rare; then each is matched with its own task.
     if len(numbers) > 1:
-        pairs = rows.values_list("pk", "task", "number")
+        pairs = found.values_list("pk", "task", "number")
         return Attempt.objects.filter(
             pk__in=[pk for pk, task, number in pairs if (task, number) in keys]
         )
-    return rows
+    return found
 
 
 def _count_use(owner: int, tasks: Sequence[Task], moment: datetime.datetime) -> None:
@@ -122,7 +122,7 @@ def _count_use(owner: int, tasks: Sequence[Task], moment: datetime.datetime) -> 
 
 
 def _note(tasks: Sequence[Task], verb: str, moment: datetime.datetime) -> None:
-    TaskEvent.objects.bulk_create(
+    rows.insert_all(
         [
             TaskEvent(
                 task_id=task.pk,
@@ -132,6 +132,5 @@ def _note(tasks: Sequence[Task], verb: str, moment: datetime.datetime) -> None:
                 attempt=task.attempt,
             )
             for task in tasks
-        ],
-        batch_size=AT_ONCE,
+        ]
     )

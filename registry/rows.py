@@ -12,9 +12,10 @@ from functools import cache
 from typing import Any, Generic, TypeVar
 
 from django.db import connection
-from django.db.models import Model
+from django.db.models import CharField, ForeignKey, IntegerField, Model, TextField
 
 M = TypeVar("M", bound=Model)
+PLAIN = (CharField, TextField, IntegerField, ForeignKey)  # kept as they are
 
 
 class Found(Generic[M]):
@@ -58,6 +59,28 @@ def insert(row: Model) -> None:
         cursor.execute(sql, values)
         row.pk = cursor.fetchone()[0]
     row._state.adding, row._state.db = False, connection.alias
+
+
+def insert_all(rows: Sequence[Model]) -> None:
+    """Write new rows of one model, whose ids nobody asks for."""
+    if not rows:
+        return
+    sql, fields = _insertion(type(rows[0]))
+    writers = [
+        (field.attname, None if isinstance(field, PLAIN) else field.get_db_prep_save)
+        for field in fields
+    ]
+    values = [
+        [
+            getattr(row, name)
+            if write is None
+            else write(getattr(row, name), connection)
+            for name, write in writers
+        ]
+        for row in rows
+    ]
+    with connection.cursor() as cursor:
+        cursor.executemany(sql.rpartition(" RETURNING ")[0], values)
 
 
 @cache

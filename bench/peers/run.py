@@ -68,12 +68,19 @@ def fresh_process(code: str = "pass") -> float:
     return (time.monotonic() - began) * 1000
 
 
+def _clean() -> dict[str, str]:
+    ours = ("COMPASS_", "DJANGO_", "CELERY_")
+    return {
+        name: text for name, text in os.environ.items() if not name.startswith(ours)
+    }
+
+
 def _run(command: list[str], words: list[Any], **environment: str) -> dict[str, Any]:
     done = subprocess.run(
         [*command, *map(str, words)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        stdout=subprocess.PIPE,
+        env={**_clean(), "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
         check=True,
         timeout=PATIENCE,
     )

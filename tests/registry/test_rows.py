@@ -12,7 +12,7 @@ from django.forms import model_to_dict
 from django.test.utils import CaptureQueriesContext
 
 from registry import rows
-from registry.models import Node, Task, TaskEvent
+from registry.models import Attempt, Node, Task, TaskEvent
 from registry.rows import Found
 from registry.states import State
 from tests.conftest import Clock, make_node
@@ -65,10 +65,27 @@ def test_a_row_that_is_inserted_is_as_the_orm_saves_it(
     assert Task.objects.count() == 2
 
 
+def test_rows_that_are_inserted_together_are_as_the_orm_saves_them(
+    alice: User, node: Node, time: Clock
+) -> None:
+    task = Task.objects.submit(kind="train", lane="cpu", owner=alice)
+    fields: dict[str, Any] = {
+        "task": task, "node": node, "assigned_at": time(), "gpus": [1, 0],
+        "message": "100%s", "exit_code": -9, "finished_at": time(),
+    }  # fmt: skip
+    rows.insert_all([Attempt(number=number, **fields) for number in (1, 2)])
+    Attempt.objects.create(number=3, **fields)
+    one, two, other = task.attempts.order_by("number")
+    for mine, number in ((one, 1), (two, 2)):
+        same = model_to_dict(other) | {"id": mine.pk, "number": number}
+        assert model_to_dict(mine) == same
+    rows.insert_all([])
+
+
 def test_a_submit_takes_few_statements(
     alice: User, django_assert_max_num_queries: Callable[[int], CaptureQueriesContext]
 ) -> None:
-    with django_assert_max_num_queries(4):  # two of them the savepoint's
+    with django_assert_max_num_queries(5):  # the savepoint, and PostgreSQL's clock
         task = Task.objects.submit(kind="train", lane="cpu", owner=alice)
     (event,) = TaskEvent.objects.filter(task=task)
     assert (event.verb, event.state) == ("submit", State.PENDING)
