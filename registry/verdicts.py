@@ -8,8 +8,9 @@ from collections.abc import Mapping
 
 from django.db.models import Case, DateTimeField, Value, When
 
+from registry import rows
 from registry.demands import Waiting
-from registry.models import Task
+from registry.models import Task, TaskEvent
 from registry.placement import Plan
 from registry.states import State
 
@@ -48,9 +49,9 @@ def write(plan: Plan, waiting: Mapping[int, Waiting], moment: datetime.datetime)
         return 0
     # What another transaction holds is about to change; waiting for several rows in
     # another order than it takes them would be a deadlock.
-    rows = Task.objects.filter(pk__in=changed, state=State.PENDING)
-    rows = rows.select_for_update(skip_locked=True)
-    free = set(rows.values_list("pk", flat=True))
+    found = Task.objects.filter(pk__in=changed, state=State.PENDING)
+    found = found.select_for_update(skip_locked=True)
+    free = dict(found.values_list("pk", "attempt"))
     for words, keys in reasons.items():
         _update([pk for pk in keys if pk in free], waiting_for=list(words))
     _update(
@@ -60,7 +61,31 @@ def write(plan: Plan, waiting: Mapping[int, Waiting], moment: datetime.datetime)
             output_field=DateTimeField(),
         ),
     )
+    first = {pk: attempt for pk, attempt in free.items() if _is_first(pk, waiting)}
+    _note(first, plan, moment)
     return len(free)
+
+
+def _is_first(task: int, waiting: Mapping[int, Waiting]) -> bool:
+    return task in waiting and not waiting[task].waiting_for
+
+
+def _note(attempts: Mapping[int, int], plan: Plan, moment: datetime.datetime) -> None:
+    """Write into the timeline why each begins to wait; what changes later is streamed."""
+    rows.insert_all(
+        [
+            TaskEvent(
+                task_id=pk,
+                at=moment,
+                verb="wait",
+                state=State.PENDING,
+                attempt=attempt,
+                message=" ".join(plan.waits[pk]),
+            )
+            for pk, attempt in attempts.items()
+            if pk in plan.waits
+        ]
+    )
 
 
 def _update(keys: list[int], **changes: object) -> None:

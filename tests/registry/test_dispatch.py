@@ -289,3 +289,13 @@ def test_a_gpu_that_somebody_uses_is_not_given_out_and_the_reason_names_the_proc
     assert first.attempts.get().gpus == [1]
     assert second.state == State.PENDING
     assert "process 4711 (alice, python3, 3.2 GiB)" in " ".join(second.waiting_for)
+
+
+def test_the_timeline_tells_once_why_a_task_begins_to_wait(
+    submit: Submit, node: Node, time: Clock
+) -> None:
+    task = submit(memory=20 * GIB)
+    dispatch()
+    dispatch()
+    told = list(task.events.filter(verb="wait").values_list("message", "state"))
+    assert told == [(" ".join(again(task).waiting_for), State.PENDING)]
