@@ -10,6 +10,8 @@ STAMP_DEV := $(VENV)/.installed-dev
 PORT ?= 8000
 FLOWER_PORT ?= 5555
 DAVIS ?=
+SEED ?=
+MINUTES ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo serve test lint chaos bench bench-affinity bench-tabular browser flower
@@ -40,8 +42,8 @@ serve: $(STAMP) ## Run the stack with the demo's data and model in it (PORT=8000
 
 test: $(STAMP_DEV) ## All tests on SQLite, then the registry and the flows on PostgreSQL
 	$(BIN)/python -m pytest -n 2 -q
-	COMPASS_TEST_DATABASE=postgresql $(BIN)/python -m pytest -n 2 -q -m "not stack" \
-		tests/registry tests/flows tests/training/test_supervisor.py tests/training/test_worker.py \
+	COMPASS_TEST_DATABASE=postgresql $(BIN)/python -m pytest -n 2 -q -m "not stack and not chaos" \
+		tests/registry tests/flows tests/chaos tests/training/test_supervisor.py tests/training/test_worker.py \
 		tests/training/test_reports.py tests/training/test_training_api.py
 
 lint: $(STAMP_DEV) ## Style, types, direction of imports, missing migrations
@@ -51,8 +53,10 @@ lint: $(STAMP_DEV) ## Style, types, direction of imports, missing migrations
 	$(BIN)/lint-imports
 	COMPASS_DATA_DIR=$$(mktemp -d) $(RUN) makemigrations --check --dry-run
 
-chaos: $(STAMP_DEV) ## Kill workers, jobs, broker and web under load; nothing is lost
-	$(BIN)/python -m pytest -q -m stack tests/flows tests/chaos
+chaos: $(STAMP_DEV) ## Break everything under load; nothing is lost (SEED=7 MINUTES=30)
+	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) --minutes $(MINUTES)
+	COMPASS_TEST_EVERY=1 $(BIN)/python -m pytest -q tests/chaos/test_unknown_outcomes.py tests/chaos/test_crashpoints.py
+	$(BIN)/python -m pytest -q -m "stack or chaos" tests/flows tests/chaos
 
 bench: $(STAMP) ## What an idle stack costs
 	$(BIN)/python -m bench.idle

@@ -29,6 +29,12 @@ def test_the_way_of_a_task_is_read_in_under_a_thousand_lines() -> None:
     assert total < 1000, total
 
 
+def test_every_test_that_a_page_names_is_there() -> None:
+    for page in PAGES:
+        for file, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text()):
+            assert f"def {name}(" in (ROOT / file).read_text(), f"{page.name}: {name}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_and_file_that_a_page_names_is_there(page: Path) -> None:
     text = page.read_text()
