@@ -15,6 +15,8 @@ from training import marks
 from training.scripts import groups
 
 KINDS = ("lost", "doubled", "overlapping", "leaked", "stuck")
+# How a script may end without anybody's wish: once begun it is not run again.
+NOT_AGAIN = frozenset({"node_lost", "worker_stopped", "killed", "disk_full"})
 # What the faults themselves may bring about, where no try is left or none is allowed.
 FORGIVEN = frozenset({"disk_full"})
 CGROUPS = Path("/sys/fs/cgroup")
@@ -74,13 +76,14 @@ def _judge_row(one: Accepted, seen: Evidence, found: Findings) -> None:
     if row["state"] not in FINAL:
         found.stuck.append(f"{name} is {row['state']}: {row['message']}")
         return
-    if row["state"] == "failed" and row["reason"] not in FORGIVEN:
+    forgiven = FORGIVEN if one.kind == "train" else NOT_AGAIN
+    if row["state"] == "failed" and row["reason"] not in forgiven:
         found.lost.append(f"{name} failed ({row['reason']}): {row['message']}")
     if row["state"] == "cancelled" and not one.may_be_cancelled:
         found.lost.append(f"{name} is cancelled, and nobody asked for it")
     if one.wish == "cancel" and row["state"] != "cancelled":
         found.lost.append(f"{name} is {row['state']} after its cancel was accepted")
-    expected = 1 if row["state"] == "completed" else 0
+    expected = 1 if row["state"] == "completed" and one.kind == "train" else 0
     if seen.versions != expected:
         kind = found.doubled if seen.versions > expected else found.lost
         kind.append(f"{name} is {row['state']} with {seen.versions} model versions")
@@ -113,6 +116,8 @@ def _judge_journal(
         if steps != list(range(begin, begin + len(steps))):
             found.doubled.append(f"{name}: attempt {number} took the steps {steps}")
     for (_, before), (number, after) in pairwise(sorted(runs.items())):
+        if one.kind == "script":  # a user's retry
+            continue
         last = before[0].step + sum(entry.what == "step" for entry in before)
         # Between a step and its checkpoint a kill costs that one step, and no other.
         if not last - 1 <= after[0].step <= last:
@@ -120,7 +125,7 @@ def _judge_journal(
             kind.append(
                 f"{name}: attempt {number} began at {after[0].step}, not at {last}"
             )
-    if seen.row["state"] != "completed":
+    if seen.row["state"] != "completed" or one.kind == "array":
         return
     done = {entry.step for entry in entries if entry.what == "step"}
     if done != set(range(one.steps)):

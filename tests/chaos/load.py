@@ -15,6 +15,16 @@ from tests.chaos.stack import Stack
 FINAL = frozenset({"completed", "failed", "cancelled"})
 DATASET = "bindingdb_sample"
 MOST_LIVE = 6  # of one user
+# Each line is one write of a file opened for appending, as in tests/chaos/journal.py.
+SCRIPT = """say() {
+  printf '{"at": %s, "task": %d, "attempt": %d, "pid": %d, "what": "%s", "step": %d}\\n' \\
+    "$(cut -d" " -f1 /proc/uptime)" \\
+    "$COMPASS_TASK_ID" "$COMPASS_ATTEMPT" $$ "$1" "$2" >> "$JOURNAL"
+}
+say start 0
+for ((step = 0; step < STEPS; step++)); do sleep 0.1; say step $step; done
+say end STEPS
+"""
 
 
 @dataclass
@@ -24,6 +34,7 @@ class Accepted:
     task: int
     key: str
     steps: int
+    kind: str = "train"  # or script, or array: the head of scripts
     wish: str = ""
     may_be_cancelled: bool = False
     ended: bool = field(default=False, compare=False)
@@ -56,6 +67,8 @@ class User(threading.Thread):
         self._count += 1
         key = f"{self._prefix}-{self._count}"
         steps = self._chance.randint(3, 40)
+        if self._chance.random() < 0.3:
+            return self._submit_script(key, steps)
         body = {
             "recipe": "journal",
             "dataset": DATASET,
@@ -74,18 +87,39 @@ class User(threading.Thread):
         }
         times = 2 if self._chance.random() < 0.2 else 1  # an impatient double click
         for _ in range(times):
-            self._insist(key, body, steps)
+            self._insist("/training/tasks", body, Accepted(0, key, steps))
+        return None
 
-    def _insist(self, key: str, body: dict[str, Any], steps: int) -> None:
+    def _submit_script(self, key: str, steps: int) -> None:
+        """A script, or an array of them, perhaps after the end of an earlier one."""
+        text = SCRIPT.replace("STEPS", str(steps))
+        body = {
+            "script": text,
+            "name": key,
+            "env": {"JOURNAL": str(self._stack.journal)},
+            "resources": {"cpus": 1, "memory": 64 * 2**20},
+        }
+        kind = "script"
+        if self._chance.random() < 0.3:
+            kind, body["array"] = "array", "0-3%2"
+        earlier = [one for one in self.accepted.values() if one.kind != "train"]
+        if earlier and self._chance.random() < 0.5:
+            one = self._chance.choice(earlier)
+            body["depends_on"] = {"afterany": [str(one.task)]}
+        self._insist("/scripts", body, Accepted(0, key, steps, kind))
+
+    def _insist(self, path: str, body: dict[str, Any], new: Accepted) -> None:
         """Submit until the answer is known: the key makes the repetition safe."""
+        key = new.key
         while True:
-            answer = self._ask("POST", "/training/tasks", json=body, key=key)
+            answer = self._ask("POST", path, json=body, key=key)
             if answer is not None and answer.status_code == 202:
                 task = int(answer.json()["id"])
                 known = [one for one in self.accepted.values() if one.key == key]
                 if known and known[0].task != task:
                     self.doubled.append(f"{key}: tasks {known[0].task} and {task}")
-                self.accepted.setdefault(task, Accepted(task, key, steps))
+                new.task = task
+                self.accepted.setdefault(task, new)
                 return
             if answer is not None and answer.status_code not in (409, 429):
                 raise AssertionError(f"refused: {answer.text[:500]}")

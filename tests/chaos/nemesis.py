@@ -182,7 +182,7 @@ class Nemesis(threading.Thread):
 
     def _double_messages(self, fault: Fault) -> None:
         """Send messages of old and present attempts again, to the right node and to the wrong."""
-        answer = self._stack.ask("GET", "/api/v1/tasks?kind=train")
+        answer = self._stack.ask("GET", "/api/v1/tasks")
         rows = answer.json()["results"] if answer.status_code == 200 else []
         with celery.Celery(
             broker=self._services.broker_url, set_as_current=False

@@ -124,6 +124,7 @@ def _go(
     found.doubled += [text for user in users for text in user.doubled]
     found.stuck += [f"{user.name} got no answer" for user in users if user.is_alive()]
     rows = settle(stack, accepted, profile.settle)
+    accepted += [one for head in accepted for one in elements(stack, head)]
     result["settled"] = round(time.monotonic() - began, 1)
     entries = journal.read(stack.journal)
     check.judge(accepted, gather(stack, accepted, rows), entries, found)
@@ -167,12 +168,30 @@ def settle(
 
 
 def read_rows(stack: Stack) -> dict[int, dict[str, Any]]:
-    rows, path = {}, "/api/v1/tasks?kind=train"
+    rows, path = {}, "/api/v1/tasks"
     while path:
         page = stack.ask("GET", path).json()
         rows.update({int(row["id"]): row for row in page["results"]})
         path = (page["next"] or "").partition(f":{stack.port}")[2]
     return rows
+
+
+def elements(stack: Stack, head: Accepted) -> list[Accepted]:
+    """Those of an array, which its user accepted with it."""
+    if head.kind != "array":
+        return []
+    found = stack.ask("GET", f"/api/v1/tasks?array={head.task}").json()["results"]
+    return [
+        Accepted(
+            int(row["id"]),
+            f"{head.key}-{row['id']}",
+            head.steps,
+            "script",
+            may_be_cancelled=head.may_be_cancelled,
+        )
+        for row in found
+        if int(row["id"]) != head.task
+    ]
 
 
 def gather(

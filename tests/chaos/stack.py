@@ -156,8 +156,15 @@ class Stack:
                 found += psutil.Process(process.pid).children(recursive=True)
         return found
 
-    def leftovers(self) -> list[str]:
-        """All processes of this machine that carry the journal's or the data's path."""
+    def leftovers(self, patience: float = 10.0) -> list[str]:
+        """The processes of this machine that carry the journal's or the data's path; those
+        that are about to end may do so."""
+        deadline = time.monotonic() + patience
+        while (found := self._carriers()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return found
+
+    def _carriers(self) -> list[str]:
         own, mark = os.getpid(), str(self.home)
         found = []
         for one in psutil.process_iter():
