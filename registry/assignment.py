@@ -28,7 +28,7 @@ def assign_all(
     with transaction.atomic():
         waiting = Task.objects.filter(pk__in=places, state__in=Move.ASSIGN.sources)
         held = waiting.select_for_update(skip_locked=True).order_by("pk")
-        tasks = list(held)
+        tasks = list(held.only("kind", "attempt", "state"))
         groups: dict[tuple[str, int], list[Task]] = defaultdict(list)
         for task in tasks:
             groups[places[task.pk].node, task.attempt].append(task)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BACKGROUND_EXPIRES = 60  # seconds
-MANY = 100  # attempts in one message
+MANY = 200  # attempts in one message
 
 _calls: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
 _lock = threading.Lock()

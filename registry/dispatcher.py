@@ -21,11 +21,12 @@ log = logging.getLogger(__name__)
 
 REST = 0.5  # times what a pass took, between it and the next: the others write then
 LONGEST_REST = 1.0  # seconds
+FULL = 100  # tasks placed by one pass, and none left out: it saw a part of the line
 IDLE = 60.0  # seconds without a wish, after which thread and connection end
 
 
 class Dispatcher:
-    """Runs passes when asked to; `run` is one pass."""
+    """Runs passes when asked to; `run` is one pass, and tells whether another may find more."""
 
     def __init__(
         self,
@@ -61,13 +62,15 @@ class Dispatcher:
         try:
             while self._is_wished():
                 wish, began = self._wished, time.monotonic()
+                more = False
                 try:
-                    self._run()
+                    more = bool(self._run())
                 except Exception as error:
                     log.warning("The regular dispatch places it: %s", error)
                     connection.close()
                 with self._changed:
                     self._done = wish
+                    self._wished += more
                     self._changed.notify_all()
                 took = time.monotonic() - began
                 self._rest(min(took * REST, LONGEST_REST))
@@ -83,7 +86,13 @@ class Dispatcher:
             return False
 
 
-_current = Dispatcher(lambda: scheduler.dispatch())
+def one_pass() -> bool:
+    """Place; True if all that was seen of the line found a place, and more may stand behind."""
+    plan = scheduler.dispatch()
+    return len(plan.places) >= FULL and not plan.waits
+
+
+_current = Dispatcher(one_pass)
 
 
 def nudge() -> None:
@@ -98,7 +107,7 @@ def flush(timeout: float = 5.0) -> bool:
 
 def _begin_anew() -> None:
     global _current
-    _current = Dispatcher(lambda: scheduler.dispatch())
+    _current = Dispatcher(one_pass)
 
 
 os.register_at_fork(after_in_child=_begin_anew)  # its parent's thread is not its own

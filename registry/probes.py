@@ -16,21 +16,17 @@ from registry import clock, rows
 from registry.models import Attempt, Node, Stale, Task, TaskEvent, Use
 from registry.states import Move, State
 
-AT_ONCE = 500  # rows of one statement
-
 
 def submit(owner: Any, lane: str, count: int = 1) -> list[Task]:
     """Accept so many probes of a lane; their rows and first events in one transaction."""
     moment = clock.now()
     fields = {"kind": "probe", "lane": lane, "owner": owner, "cpus": 0}
     with transaction.atomic():
-        tasks = Task.objects.bulk_create(
-            [
-                Task(state=State.PENDING, created_at=moment, max_retries=3, **fields)
-                for _ in range(count)
-            ],
-            batch_size=AT_ONCE,
-        )
+        tasks = [
+            Task(state=State.PENDING, created_at=moment, max_retries=3, **fields)
+            for _ in range(count)
+        ]
+        rows.insert_all(tasks)
         _note(tasks, "submit", moment)
     return tasks
 
@@ -84,7 +80,8 @@ def complete_all(tasks: Sequence[Task], result: dict[str, Any]) -> None:
 def _held(keys: Iterable[int], move: Move) -> Any:
     """Those of them in a state that the move may leave, locked to the end of the transaction."""
     found = Task.objects.filter(pk__in=list(keys), state__in=move.sources)
-    return found.select_for_update(of=("self",)).order_by("pk")
+    held = found.select_for_update(of=("self",)).order_by("pk")
+    return held.only("attempt", "owner_id", "cpus", "started_at", "cancel_requested_at")
 
 
 def _move(tasks: Sequence[Task], move: Move, changes: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from django.db import connection
 from django.db.models import CharField, ForeignKey, IntegerField, Model, TextField
 
 M = TypeVar("M", bound=Model)
+MOST_VALUES = 30_000  # of one statement; SQLite takes 32,766
 PLAIN = (CharField, TextField, IntegerField, ForeignKey)  # kept as they are
 
 
@@ -56,43 +57,47 @@ def insert(row: Model) -> None:
         for field in fields
     ]
     with connection.cursor() as cursor:
-        cursor.execute(sql, values)
+        cursor.execute("".join(sql), values)
         row.pk = cursor.fetchone()[0]
     row._state.adding, row._state.db = False, connection.alias
 
 
 def insert_all(rows: Sequence[Model]) -> None:
-    """Write new rows of one model, whose ids nobody asks for."""
+    """Write new rows of one model by as few statements as may be, and give them their ids."""
     if not rows:
         return
     sql, fields = _insertion(type(rows[0]))
+    begin, marks, end = sql
     writers = [
         (field.attname, None if isinstance(field, PLAIN) else field.get_db_prep_save)
         for field in fields
     ]
-    values = [
-        [
+    size = MOST_VALUES // len(fields)
+    for part in (rows[at : at + size] for at in range(0, len(rows), size)):
+        values = [
             getattr(row, name)
             if write is None
             else write(getattr(row, name), connection)
+            for row in part
             for name, write in writers
         ]
-        for row in rows
-    ]
-    with connection.cursor() as cursor:
-        cursor.executemany(sql.rpartition(" RETURNING ")[0], values)
+        with connection.cursor() as cursor:
+            cursor.execute(begin + ", ".join([marks] * len(part)) + end, values)
+            keys = cursor.fetchall()
+        for row, (key,) in zip(part, keys, strict=True):
+            row.pk, row._state.adding, row._state.db = key, False, connection.alias
 
 
 @cache
-def _insertion(model: type[Model]) -> tuple[str, list[Any]]:
+def _insertion(model: type[Model]) -> tuple[tuple[str, str, str], list[Any]]:
+    """The statement: what is before the values of a row, their marks, what is behind."""
     key = model._meta.pk
     assert key is not None
     fields = [field for field in model._meta.concrete_fields if field is not key]
     columns = ", ".join(f'"{field.column}"' for field in fields)
     marks = ", ".join(["%s"] * len(fields))
-    table = model._meta.db_table
-    sql = f'INSERT INTO "{table}" ({columns}) VALUES ({marks}) RETURNING "{key.column}"'  # noqa: S608
-    return sql, fields
+    begin = f'INSERT INTO "{model._meta.db_table}" ({columns}) VALUES '  # noqa: S608
+    return (begin, f"({marks})", f' RETURNING "{key.column}"'), fields
 
 
 @cache

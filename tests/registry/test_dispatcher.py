@@ -12,6 +12,7 @@ import pytest
 from registry import dispatcher
 from registry.dispatcher import LONGEST_REST, Dispatcher
 from registry.models import Node, Task
+from registry.placement import Plan
 from registry.states import State
 from tests.registry.lives import again
 
@@ -92,6 +93,34 @@ def test_a_pass_that_fails_does_not_end_the_dispatcher(
     assert made.flush(WITHIN)
     assert len(seen) == 2
     assert "The regular dispatch places it: Away." in caplog.text
+
+
+def test_a_pass_that_may_have_left_more_behind_is_followed_by_another() -> None:
+    left = iter([True, True, False])
+    seen: list[bool] = []
+
+    def run() -> bool:
+        seen.append(more := next(left))
+        return more
+
+    made = Dispatcher(run, rest=lambda seconds: None, idle=0.0)
+    made.nudge()
+    if (thread := made._thread) is not None:
+        thread.join(WITHIN)  # it ends when nothing more is wished
+    assert seen == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("placed", "waiting", "more"), [(100, 0, True), (100, 1, False), (99, 0, False)]
+)
+def test_more_is_looked_for_behind_a_full_window(
+    placed: int, waiting: int, more: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Plan()
+    plan.places.update(dict.fromkeys(range(placed)))  # type: ignore[arg-type]
+    plan.waits.update({-n - 1: ["It waits."] for n in range(waiting)})
+    monkeypatch.setattr(dispatcher.scheduler, "dispatch", lambda: plan)
+    assert dispatcher.one_pass() is more
 
 
 def test_between_passes_the_others_may_write() -> None:
