@@ -355,3 +355,26 @@ def test_pairs_are_answered_in_their_own_words() -> None:
     assert form.result("x", {"error": error}) == {
         "protein": None, "ligand": None, "success": False, "error": error,
     }  # fmt: skip
+
+
+def test_a_batch_on_a_drained_node_lets_go_and_goes_on_where_it_was(
+    placed: Callable[..., Task], cache: ModelCache, inference_node: Node
+) -> None:
+    task = placed(*range(12))
+
+    def move() -> bool:
+        if sum(tiny.Predictor.batches) < 4:
+            return False
+        row = Task.objects.get(pk=task.pk)
+        if row.release_requested_at is None:
+            row.request_release()
+        return True
+
+    run(task, cache, is_revoked=move)
+    assert (task.state, task.reason) == (State.PENDING, "drained")
+    assert task.release_requested_at is None
+    answered = sum(tiny.Predictor.batches)
+    assert answered < 12
+    task.assign(inference_node)
+    run(task, cache)
+    assert task.state == State.COMPLETED
