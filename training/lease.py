@@ -2,7 +2,7 @@
 
 A supervisor that is frozen or cut off cannot stop its job, and after 30 s without a beat the task
 may run elsewhere. So each beat that the database has taken is told to the job, as a moment of the
-host's monotonic clock, which all its processes share; and a job that hears of none ends by itself.
+host's clock since boot, which all its processes share and no suspend stops; and a job that hears of none ends by itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from types import MappingProxyType
 
-from training.processes import group_members
+from training.processes import group_members, since_boot
 
 LEASE = (
     18.0  # seconds from the last beat to the wish to stop; 0.6 of what rescue allows
@@ -38,7 +38,7 @@ class Lease:
 
     def woke(self, *_: object) -> None:
         """At SIGCONT, before anything else: after too long a sleep nothing more may be done."""
-        late = time.monotonic() - self._until
+        late = since_boot() - self._until
         if late > GRACE and not self._wishes.poll():
             end_group()
 
@@ -53,7 +53,7 @@ class Lease:
         """
         grace_from = self._hear(stop, others)
         stop()
-        time.sleep(max(0.0, grace_from + GRACE - time.monotonic()))
+        time.sleep(max(0.0, grace_from + GRACE - since_boot()))
         end_group()
 
     def _hear(
@@ -63,7 +63,7 @@ class Lease:
     ) -> float:
         try:
             # What waits in the pipe counts, however late this thread comes to read it.
-            while self._wishes.poll(max(0.0, self._until - time.monotonic())):
+            while self._wishes.poll(max(0.0, self._until - since_boot())):
                 words = self._wishes.recv_bytes()
                 if words.startswith(WORD):
                     self._until = float(words.removeprefix(WORD)) + LEASE
@@ -73,7 +73,7 @@ class Lease:
                 elif words in others:
                     others[words]()
         except (EOFError, OSError):
-            return min(self._until, time.monotonic())
+            return min(self._until, since_boot())
         return self._until
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import time
 import uuid
 from collections.abc import Iterator
 from functools import cache
@@ -17,6 +18,11 @@ HOST_PIDS = "pid:[4026531836]"  # the first name space of pids, the same on ever
 @cache
 def libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
+
+
+def since_boot() -> float:
+    """Seconds on a clock that all processes of the host share and that no sleep of it stops."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @cache

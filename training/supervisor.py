@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -24,7 +23,7 @@ from registry.states import State
 from training import ending, preparation
 from training.launcher import Job, Launcher
 from training.lease import LEASE
-from training.processes import boot_id
+from training.processes import boot_id, since_boot
 from training.reports import Reports
 from training.signs import Signs
 
@@ -52,7 +51,7 @@ class Supervisor:
         is_revoked: Callable[[], bool],
         is_stopping: Callable[[], bool],
         refusal: Callable[[Task, list[int]], str] = lambda task, gpus: "",
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = since_boot,
     ) -> None:
         self.task, self.node, self._launcher = task, node, launcher
         self._is_revoked, self._is_stopping = is_revoked, is_stopping
@@ -70,7 +69,7 @@ class Supervisor:
         if text := self._refusal(self.task, gpus):
             return self._decline(text)
         # Before the claim: the database may take its time, and counts from its beginning.
-        leased, self._beaten = time.monotonic(), self._monotonic()
+        leased, self._beaten = since_boot(), self._monotonic()
         try:
             self.task.start(self.node)
         except Stale as stale:
@@ -126,7 +125,7 @@ class Supervisor:
 
     def _beat(self, job: Job) -> bool:
         """Write what is new, at first who the job is; then let the job go on, or begin."""
-        beaten = time.monotonic()
+        beaten = since_boot()
         if not self._tell(partial(self._write, job)):
             return False
         self._is_recorded = True

@@ -18,7 +18,7 @@ import pytest
 
 from training import lease
 from training.lease import GRACE, LEASE, SILENT, Lease
-from training.processes import start_ticks
+from training.processes import since_boot, start_ticks
 
 FORK = multiprocessing.get_context("fork")
 
@@ -45,14 +45,14 @@ def test_nothing_runs_before_the_first_word(
     pipe: tuple[Connection, Connection],
 ) -> None:
     reader, writer = pipe
-    one = Lease(reader, time.monotonic())
+    one = Lease(reader, since_boot())
     threading.Thread(target=one._hear, args=(list,), daemon=True).start()
     begun = threading.Thread(target=one.wait, daemon=True)
     begun.start()
     writer.send_bytes(b"stop")
     begun.join(0.1)
     assert begun.is_alive()
-    writer.send_bytes(lease.word(time.monotonic()))
+    writer.send_bytes(lease.word(since_boot()))
     begun.join(5)
     assert not begun.is_alive()
     writer.close()
@@ -62,8 +62,8 @@ def test_words_that_wait_in_the_pipe_count_however_late_they_are_read(
     pipe: tuple[Connection, Connection],
 ) -> None:
     reader, writer = pipe
-    one, stops = Lease(reader, time.monotonic() - 2 * LEASE), []
-    now = time.monotonic()
+    one, stops = Lease(reader, since_boot() - 2 * LEASE), []
+    now = since_boot()
     writer.send_bytes(lease.word(now))
     writer.send_bytes(b"stop")
     writer.close()
@@ -74,7 +74,7 @@ def test_words_that_wait_in_the_pipe_count_however_late_they_are_read(
 
 def test_an_old_word_does_not_extend_it(pipe: tuple[Connection, Connection]) -> None:
     reader, writer = pipe
-    long_ago = time.monotonic() - 60
+    long_ago = since_boot() - 60
     one = Lease(reader, long_ago)
     writer.send_bytes(lease.word(long_ago))
     assert one._hear(list) == long_ago + LEASE
@@ -84,7 +84,7 @@ def test_a_job_that_stood_still_as_long_as_its_worker_ends_at_once(
     pipe: tuple[Connection, Connection],
 ) -> None:
     reader, _writer = pipe
-    one = Lease(reader, time.monotonic() - LEASE - GRACE)
+    one = Lease(reader, since_boot() - LEASE - GRACE)
     child = in_a_group(lambda: one.listen(lambda: None))
     child.join(GRACE - 1)
     assert child.exitcode == SILENT
@@ -95,7 +95,7 @@ def test_what_the_job_started_ends_with_it(
 ) -> None:
     reader, _writer = pipe
     told, tell = FORK.Pipe(duplex=False)
-    one = Lease(reader, time.monotonic() - LEASE - GRACE)
+    one = Lease(reader, since_boot() - LEASE - GRACE)
 
     def work() -> None:
         sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -105,8 +105,8 @@ def test_what_the_job_started_ends_with_it(
     child = in_a_group(work)
     pid = told.recv()
     child.join(GRACE)
-    deadline = time.monotonic() + 5
-    while start_ticks(pid) is not None and time.monotonic() < deadline:
+    deadline = since_boot() + 5
+    while start_ticks(pid) is not None and since_boot() < deadline:
         time.sleep(0.01)
     assert start_ticks(pid) is None
 
@@ -116,7 +116,7 @@ def test_a_job_that_was_frozen_too_long_does_nothing_more_when_it_wakes(
 ) -> None:
     reader, _writer = pipe
     note = tmp_path / "note"
-    one = Lease(reader, time.monotonic())
+    one = Lease(reader, since_boot())
 
     def work() -> None:
         signal.signal(signal.SIGCONT, one.woke)

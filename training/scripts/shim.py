@@ -21,7 +21,7 @@ from typing import Any
 
 from training import marks
 from training.lease import GRACE, LEASE, WORD
-from training.processes import PR_SET_PDEATHSIG, libc
+from training.processes import PR_SET_PDEATHSIG, libc, since_boot
 from training.scripts import environment, inputs, program, tree
 from training.scripts.groups import Group
 from training.scripts.limits import Limits, Verdict
@@ -54,7 +54,9 @@ class Shim:
         self._status: int | None = None  # of the script, as wait gives it
         self._verdict: Verdict | None = None
         self._was_asked = self._is_orphan = self._is_killed = False
-        self._until = spec["leased"] + LEASE  # monotonic seconds; see training/lease.py
+        self._until = (
+            spec["leased"] + LEASE
+        )  # seconds since boot; see training/lease.py
         self._is_recorded = self._is_silent = False
 
     def run(self) -> int:
@@ -150,7 +152,7 @@ class Shim:
     def _mind_lease(self) -> None:
         """End when the launcher is gone, or the supervisor too long without a beat."""
         self._is_orphan |= os.getppid() != self._launcher
-        late = time.monotonic() - self._until
+        late = since_boot() - self._until
         # What waits in the pipe counts, however late it comes to be read.
         if late > 0 and not self._wishes.poll():
             if not self._is_silent:
