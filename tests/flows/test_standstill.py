@@ -69,7 +69,7 @@ def tree(worker: psutil.Process) -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize("whom", [lambda worker: [worker], tree], ids=["worker", "all"])
-def test_a_worker_that_stood_still_for_45_seconds_has_written_nothing_since(
+def test_a_worker_that_stood_still_until_it_was_lost_has_written_nothing_since(
     stack: Stack, whom: Callable[[psutil.Process], list[psutil.Process]]
 ) -> None:
     ticking = Ticking(stack)
