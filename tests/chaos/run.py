@@ -124,7 +124,7 @@ def _go(
     found.doubled += [text for user in users for text in user.doubled]
     found.stuck += [f"{user.name} got no answer" for user in users if user.is_alive()]
     rows = settle(stack, accepted, profile.settle)
-    accepted += [one for head in accepted for one in elements(stack, head)]
+    accepted += [one for head in accepted for one in elements(stack, head, rows)]
     result["settled"] = round(time.monotonic() - began, 1)
     entries = journal.read(stack.journal)
     check.judge(accepted, gather(stack, accepted, rows), entries, found)
@@ -176,11 +176,14 @@ def read_rows(stack: Stack) -> dict[int, dict[str, Any]]:
     return rows
 
 
-def elements(stack: Stack, head: Accepted) -> list[Accepted]:
-    """Those of an array, which its user accepted with it."""
+def elements(
+    stack: Stack, head: Accepted, rows: dict[int, dict[str, Any]]
+) -> list[Accepted]:
+    """Those of an array, which were accepted with it; their rows join the others."""
     if head.kind != "array":
         return []
     found = stack.ask("GET", f"/api/v1/tasks?array={head.task}").json()["results"]
+    rows.update({int(row["id"]): row for row in found})
     return [
         Accepted(
             int(row["id"]),
