@@ -1,0 +1,144 @@
+"""A training of a small network on made-up numbers: as a recipe, with Compass's Trainer, and bare.
+
+The bare loop is what one would write without Compass: no checkpoints, no reports, no wishes.
+Run as a program it trains bare in a process of its own and prints what the loop took.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pydantic import Field
+
+from registry.recipes import Params, Recipe
+
+SIZE, INPUTS, BATCH = 16_384, 64, 128
+
+
+class LoopParams(Params):
+    epochs: int = Field(1, ge=1, le=1000)
+    hidden: int = Field(256, ge=1, le=4096)
+
+
+def check(columns: list[str], params: LoopParams) -> None:
+    """Any data set will do; it is not read."""
+
+
+def make(hidden: int) -> tuple[Any, Any, Any]:
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    inputs = torch.randn(SIZE, INPUTS)
+    targets = inputs[:, :8].sin().sum(1, keepdim=True)
+    module = nn.Sequential(
+        nn.Linear(INPUTS, hidden), nn.ReLU(),
+        nn.Linear(hidden, hidden), nn.ReLU(),
+        nn.Linear(hidden, 1),
+    )  # fmt: skip
+    return module, inputs, targets
+
+
+def fit(params: LoopParams, dataset: Path, context: Any) -> None:
+    from torch.nn import functional
+
+    from training.trainer import Trainer, TrainerConfig
+
+    module, inputs, targets = make(params.hidden)
+    count = 0
+
+    def loss(model: Any, indices: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == 2:  # the first step has been made
+            print(f"first step at {time.time():.6f}", flush=True)
+        return functional.mse_loss(model(inputs[indices]), targets[indices])
+
+    config = TrainerConfig(
+        epochs=params.epochs,
+        batch_size=BATCH,
+        learning_rate=1e-3,
+        schedule="constant",
+        keep="last",
+    )
+    began = time.perf_counter()
+    Trainer(module, loss, SIZE, config, context).fit()
+    print(f"loop took {time.perf_counter() - began:.6f}", flush=True)
+    _write(module, params, context.output)
+
+
+def bare(epochs: int, hidden: int) -> float:
+    """Seconds that the plain loop takes, with the optimizer that the Trainer takes."""
+    import torch
+    from torch.nn import functional
+
+    from training.optimizers import make_optimizer
+
+    torch.set_num_threads(1)
+    module, inputs, targets = make(hidden)
+    began = time.perf_counter()
+    optimizer = make_optimizer(module, "adamw", 1e-3, 0.0)
+    for epoch in range(epochs):
+        order = torch.randperm(SIZE, generator=torch.Generator().manual_seed(epoch))
+        for indices in order.tensor_split(SIZE // BATCH):
+            loss = functional.mse_loss(module(inputs[indices]), targets[indices])
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            loss.item()
+    return time.perf_counter() - began
+
+
+@contextmanager
+def known() -> Iterator[dict[str, str]]:
+    """The variables with which a stack finds the recipe `loop`, as an installed package's."""
+    root = str(Path(__file__).resolve().parent.parent)
+    with TemporaryDirectory(prefix="compass-bench-") as folder:
+        facts = Path(folder) / "compass_bench-0.dist-info"
+        facts.mkdir()
+        (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: compass-bench\nVersion: 0\n")  # fmt: skip
+        entry = "[compass.recipes]\nloop = bench.loop:RECIPE\n"
+        (facts / "entry_points.txt").write_text(entry)
+        yield {"PYTHONPATH": os.pathsep.join([folder, root])}
+
+
+def _write(module: Any, params: LoopParams, output: Path) -> None:
+    import json
+
+    from safetensors.torch import save_file
+
+    save_file(module.state_dict(), output / "model.safetensors")
+    config = {"recipe": "loop", "params": params.model_dump(), "format": 1}
+    signature = {"inputs": _X, "outputs": _Y, "examples": [{"x": 1.0}]}
+    for name, value in (("config", config), ("signature", signature), ("metrics", {})):
+        (output / f"{name}.json").write_text(json.dumps(value))
+
+
+_X = {"type": "object", "properties": {"x": {"type": "number"}}, "required": ["x"]}
+_Y = {"type": "object", "properties": {"y": {"type": "number"}}, "required": ["y"]}
+RECIPE = Recipe(
+    name="loop",
+    summary="Trains a small network on made-up numbers, for the benchmarks.",
+    params=LoopParams,
+    presets={
+        "smoke_test": {},
+        "prototyping": {},
+        "validation": {},
+        "production": {},
+    },
+    inputs=_X,
+    outputs=_Y,
+    check="bench.loop:check",
+    fit="bench.loop:fit",
+    predictor="bench.loop:make",
+)
+
+if __name__ == "__main__":
+    print(bare(int(sys.argv[1]), int(sys.argv[2])))
