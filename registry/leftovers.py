@@ -64,10 +64,10 @@ def _is_task_there(path: Path) -> bool:
 
 
 def _is_attempt_kept(path: Path) -> bool:
-    """What a training works in goes with its attempt; a script's directory stays."""
+    """What an attempt worked in goes with it, and so it does where its worker died."""
     number = int(path.name.removeprefix("attempt-"))
     rows = Attempt.objects.filter(task=int(path.parent.name), number=number)
-    return not rows.filter(task__kind="train", finished_at__isnull=False).exists()
+    return not rows.filter(finished_at__isnull=False).exists()
 
 
 def _remove(path: Path) -> None:

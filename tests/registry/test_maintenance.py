@@ -235,7 +235,7 @@ def test_old_idempotency_keys_are_removed(alice, time):
     assert IdempotencyKey.objects.get().key == "new"
 
 
-def test_clean_removes_what_a_dead_worker_left_of_a_finished_training(
+def test_clean_removes_what_a_dead_worker_left_of_a_finished_attempt(
     submit, node, time
 ):
     task = submit()
@@ -247,15 +247,18 @@ def test_clean_removes_what_a_dead_worker_left_of_a_finished_training(
     script = submit(kind="script")
     script.assign(node)
     script.start(node)
-    script.complete({})
-    gone = _made(f"tasks/{task.pk}/attempt-1/scratch/part")
+    script.fail("node_lost", "The node is gone.")
+    gone = [
+        *_made(f"tasks/{task.pk}/attempt-1/scratch/part"),
+        *_made(f"tasks/{script.pk}/attempt-1/work/result"),
+    ]
     kept = [
         *_made(f"tasks/{task.pk}/attempt-2/scratch/part"),
         *_made(f"tasks/{task.pk}/checkpoints/step"),
-        *_made(f"tasks/{script.pk}/attempt-1/work/result"),
+        *_made(f"tasks/{script.pk}/files/result"),
     ]
-    assert maintenance.clean()["tasks"] == 1
-    assert not gone[0].exists()
+    assert maintenance.clean()["tasks"] == 2
+    assert not any(path.exists() for path in gone)
     assert all(path.exists() for path in kept)
 
 
