@@ -45,6 +45,8 @@ def _ready() -> Iterator[None]:
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "compass.settings")
     django.setup()
+    import compass.celery  # noqa: F401  (the broker: none)
+
     call_command("migrate", verbosity=0)
     try:
         yield

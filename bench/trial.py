@@ -17,6 +17,7 @@ import psutil
 
 from compass.trial import TrialStack
 
+KEPT = 5.0  # seconds that a connection may stand still
 WAIT = 120.0  # seconds for what must happen
 
 
@@ -26,12 +27,16 @@ class Client:
     def __init__(self, url: str, key: str) -> None:
         parts = urlsplit(url)
         self._line = http.client.HTTPConnection(parts.netloc, timeout=60)
+        self._used = time.monotonic()
         self._headers = {"Authorization": f"Bearer {key}"}
 
     def ask(
         self, method: str, path: str, body: Any = None, **headers: str
     ) -> tuple[int, Any]:
         """Status and answer."""
+        if time.monotonic() - self._used > KEPT:
+            self._line.close()  # the web cuts what stands still; it opens again by itself
+        self._used = time.monotonic()
         sent = None if body is None else json.dumps(body)
         more = {"Content-Type": "application/json"} if sent else {}
         self._line.request(

@@ -49,6 +49,14 @@ class Found(Generic[M]):
         ]
 
 
+def write(sql: str, *values: object) -> int:
+    """Run a statement that changes rows; how many."""
+    given: list[Any] = [_adapted(value) for value in values]
+    with connection.cursor() as cursor:
+        cursor.execute(sql, given)
+        return int(cursor.rowcount)
+
+
 def insert(row: Model) -> None:
     """Write a new row and give it its id; no signals, no default of the database."""
     sql, fields = _insertion(type(row))

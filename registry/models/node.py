@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from django.db import models, transaction
 
-from registry import clock
+from registry import clock, rows
 from registry.crashpoints import crashpoint
 from registry.resources import Resources
 from registry.rows import Found
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SUSPECT_AFTER = datetime.timedelta(seconds=15)
 LOST_AFTER = datetime.timedelta(seconds=30)
 BEAT_EVERY = datetime.timedelta(seconds=5)
+BEAT = "UPDATE registry_node SET beat_at = %s WHERE id = %s AND incarnation = %s"
 
 
 class NodeQuerySet(models.QuerySet["Node"]):
@@ -126,6 +127,8 @@ class Node(models.Model):
 
         False if another one took its name.
         """
+        if not changes:
+            return rows.write(BEAT, clock.now(), self.pk, self.incarnation) == 1
         mine = Node.objects.filter(pk=self.pk, incarnation=self.incarnation)
         return mine.update(beat_at=clock.now(), **changes) == 1
 
