@@ -159,9 +159,12 @@ class Nemesis(threading.Thread):
 
     def _restart_broker(self, fault: Fault) -> None:
         """Kill it and take away what it kept."""
-        for process in self._stack.find("broker"):
+        found = self._stack.find("broker")
+        for process in found:
             process.kill()
             shutil.rmtree(self._stack.data / "broker" / "appendonlydir", True)
+        if not found:  # the machine's, which others may use
+            self._services.wipe_broker()
 
     def _cut_broker(self, fault: Fault) -> None:
         if found := self._stack.find("broker"):
