@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python manage.py
 STAMP := $(VENV)/.installed
 STAMP_DEV := $(VENV)/.installed-dev
+STAMP_BENCH := .venv-bench/.installed
 PORT ?= 8000
 FLOWER_PORT ?= 5555
 DAVIS ?=
@@ -58,8 +59,13 @@ chaos: $(STAMP_DEV) ## Break everything under load; nothing is lost (SEED=7 MINU
 	COMPASS_TEST_EVERY=1 $(BIN)/python -m pytest -q tests/chaos/test_unknown_outcomes.py tests/chaos/test_crashpoints.py
 	$(BIN)/python -m pytest -q -m "stack or chaos" tests/flows tests/chaos
 
-bench: $(STAMP) ## What an idle stack costs
-	$(BIN)/python -m bench.idle
+$(STAMP_BENCH): bench/requirements.txt
+	test -x .venv-bench/bin/python || "$(PYTHON)" -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --disable-pip-version-check --quiet -r bench/requirements.txt
+	@touch $@
+
+bench: $(STAMP_DEV) $(STAMP_BENCH) ## Every performance claim against its budget, beside its peers
+	$(BIN)/python -m bench.all
 
 bench-affinity: $(STAMP) ## Quality and time on the Davis set: make bench-affinity DAVIS=path
 	@test -n "$(DAVIS)" || { echo "Say where the data is: make bench-affinity DAVIS=path/to/davis.csv.gz"; exit 2; }
