@@ -87,7 +87,7 @@ def _verb(
         "exit_code": job.exit_code,
         "signal": job.signal,
         "peak_memory": supervisor.peak_memory or None,
-        "log_end": Path(supervisor.spec["log"]).stat().st_size,
+        "log_end": _size(Path(supervisor.spec["log"])),
     }
     facts |= script_ending.facts(end)
     task.refresh_from_db(fields=["cancel_requested_at"])
@@ -122,6 +122,14 @@ def _verb(
         task.release("node_lost", text, **facts)
     else:
         task.fail(*_unforeseen(job), **facts)
+
+
+def _size(log_file: Path) -> int:
+    """Its bytes; a script may have removed it."""
+    try:
+        return log_file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _complete(task: Task, published: Published, facts: dict[str, Any]) -> None:

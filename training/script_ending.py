@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +18,18 @@ OWN_DOING = ("out_of_memory", "disk_full")  # whatever was wished meanwhile
 
 
 def keep_files(task: Task, spec: Mapping[str, Any]) -> None:
-    """Show the files that the script left, instead of an earlier attempt's."""
-    home = Path(spec["home"])
+    """Show the files that the script left, instead of an earlier attempt's.
+
+    A script may remove its directory, or put a link in its place: then it left none.
+    """
+    home, work = Path(spec["home"]), Path(spec["work"])
     target = store.task_path(task.pk) / "files"
-    if target.exists():
-        target.replace(home / "files-before")  # goes with the attempt's directory
-    Path(spec["work"]).replace(target)
+    home.mkdir(parents=True, exist_ok=True)
+    if target.exists() or target.is_symlink():
+        before = tempfile.mkdtemp(dir=home)  # goes with the attempt's directory
+        target.replace(Path(before) / "files")
+    if work.is_dir() and not work.is_symlink():
+        work.replace(target)
 
 
 def facts(end: Mapping[str, Any]) -> dict[str, Any]:

@@ -116,6 +116,28 @@ def test_a_script_that_asked_for_retries_gets_them_with_a_fresh_directory(
     assert log_of(task) == "0\n1\n"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'rm -rf "$PWD"',
+        'rm -rf "$PWD" "$HOME"; rm -rf ../../*',
+        'rm -rf "$PWD"; ln -s /etc "$PWD"',
+        'rm -rf "$PWD"; touch "$PWD"',
+        "ln -s /etc ../../files; rm -rf \"$PWD\"",
+        "touch ../../files",
+    ],
+)
+def test_a_script_that_removes_its_directory_ends_as_it_says(
+    script: Script, supervise: Supervise, text: str
+) -> None:
+    task = script(f"{text}\nexit 0")
+    supervise(task)
+    task = fresh(task)
+    assert (task.state, task.message) == (State.COMPLETED, "")
+    assert set(files_of(task)) <= {"stdout", "stderr"}
+    assert nothing_left(task)
+
+
 def when_it_says(
     task: Task, word: str, act: Callable[[Task], Any]
 ) -> Callable[[], bool]:
