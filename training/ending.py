@@ -51,6 +51,10 @@ def write(supervisor: Supervisor, job: Job) -> None:
             insist(lambda: _verb(supervisor, job, published))
         except Stale as stale:
             log.warning("%s", stale)
+        except AWAY:
+            raise
+        except Exception as error:
+            give_up(task, error)  # else it would be running until it counts as lost
     crashpoint("ended-before-clean-up")
     shutil.rmtree(Path(spec["scratch"]).parent, ignore_errors=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from registry import jail, store
 from registry.models import Node, Task, Upload
 from registry.states import State
 from tests.training.conftest import log_of
-from training import cores, ending, marks, orphans, supervisor
+from training import cores, ending, marks, orphans, script_ending, supervisor
 from training.orphans import place_of
 from training.script_submission import submit as submit_script
 
@@ -123,7 +124,7 @@ def test_a_script_that_asked_for_retries_gets_them_with_a_fresh_directory(
         'rm -rf "$PWD" "$HOME"; rm -rf ../../*',
         'rm -rf "$PWD"; ln -s /etc "$PWD"',
         'rm -rf "$PWD"; touch "$PWD"',
-        "ln -s /etc ../../files; rm -rf \"$PWD\"",
+        'ln -s /etc ../../files; rm -rf "$PWD"',
         "touch ../../files",
     ],
 )
@@ -135,6 +136,20 @@ def test_a_script_that_removes_its_directory_ends_as_it_says(
     task = fresh(task)
     assert (task.state, task.message) == (State.COMPLETED, "")
     assert set(files_of(task)) <= {"stdout", "stderr"}
+    assert nothing_left(task)
+
+
+def test_files_that_cannot_be_kept_are_the_reason_at_once(
+    script: Script, supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(script_ending, "keep_files", full)
+    task = script("exit 0")
+    supervise(task)
+    task = fresh(task)
+    assert (task.state, task.reason) == (State.FAILED, "disk_full")
     assert nothing_left(task)
 
 
