@@ -15,6 +15,7 @@ from registry.models import Task, Upload
 from training import cores, marks
 from training.orphans import place_of
 from training.script_files import attempt_path, output_names, script_path
+from training.script_text import options
 from training.scripts import environment
 
 
@@ -30,7 +31,8 @@ def prepare(task: Task, gpus: list[int], log: Path) -> dict[str, Any]:
     for directory in ("work", "scratch"):
         (home / directory).mkdir(parents=True)
     script = home / "script"
-    script.write_bytes(_text(task))
+    text = _text(task)
+    script.write_bytes(text)
     script.chmod(0o640)
     stdout, stderr = output_names(task)
     spec = {
@@ -45,6 +47,7 @@ def prepare(task: Task, gpus: list[int], log: Path) -> dict[str, Any]:
         "work": str(home / "work"),
         "scratch": str(home / "scratch"),
         "script": str(script),
+        "options": options(text),
         "inputs": {name: _source(pk) for name, pk in asked["files"].items()},
         "env": asked["env"],
         "cpus": task.cpus,

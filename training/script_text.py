@@ -9,6 +9,7 @@ from registry.errors import Problem
 MOST = 16 * 1024**2  # bytes: a million lines
 SHELLS = ("sh", "bash", "dash")
 SHEBANG = re.compile(r"#![ \t]*(\S+)(?:[ \t]+(\S+))?")
+OPTIONS = re.compile(rb"#![ \t]*(?!\S*/env[ \t])\S+[ \t]+([^\n]+)")
 
 
 def checked(text: str) -> bytes:
@@ -35,6 +36,12 @@ def checked(text: str) -> bytes:
                 " from a script of bash"
             )
     return content
+
+
+def options(content: bytes) -> list[str]:
+    """What its first line says to the shell, as `-e` in `#!/bin/bash -e`."""
+    match = OPTIONS.match(content)
+    return match[1].decode("utf-8", "replace").split() if match else []
 
 
 def _wrong(text: str) -> Problem:

@@ -153,6 +153,24 @@ def test_files_that_cannot_be_kept_are_the_reason_at_once(
     assert nothing_left(task)
 
 
+@pytest.mark.parametrize(
+    ("first", "code"),
+    [
+        ("#!/bin/bash -e", 1),
+        ("#! /bin/bash -e -u\r", 1),
+        ("#!/bin/bash", 0),
+        ("#!/usr/bin/env bash", 0),
+        ("echo -e", 0),
+    ],
+)
+def test_the_first_line_says_how_the_shell_runs(
+    script: Script, supervise: Supervise, first: str, code: int
+) -> None:
+    task = script(f"{first}\nfalse\necho on\n")
+    supervise(task)
+    assert task.attempts.get().exit_code == code
+
+
 def when_it_says(
     task: Task, word: str, act: Callable[[Task], Any]
 ) -> Callable[[], bool]:

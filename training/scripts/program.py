@@ -37,7 +37,8 @@ def start(
         return pid
     try:
         _become(spec, output, group, parent)
-        os.execve(BASH, [BASH, spec["script"]], dict(environment))  # noqa: S606
+        words = [BASH, *spec["options"], spec["script"]]
+        os.execve(BASH, words, dict(environment))  # noqa: S606
     except BaseException as error:
         os.write(2, f"{BASH} cannot be started: {error}\n".encode())
     finally:

@@ -28,7 +28,7 @@ class Run:
         self.mark = marks.of_job(PLACE, abs(hash(str(home))), 1)
         self.spec: dict[str, Any] = {
             "kind": "script", "task": 7, "attempt": 1, "mark": self.mark,
-            "name": "test", "lane": "cpu", "host": "one", "script": str(path),
+            "name": "test", "lane": "cpu", "host": "one", "script": str(path), "options": [],
             "home": str(home), "work": str(self.work),
             "scratch": str(home / "scratch"), "log": str(home / "log.txt"),
             "log_limit": 64 * MIB, "disk_limit": 0, "stdout": "stdout",
