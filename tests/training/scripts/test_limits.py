@@ -66,6 +66,15 @@ def test_within_its_memory_it_runs_and_its_peak_is_told(run: Start) -> None:
     assert 50 * MIB <= end["peak_memory"] < 200 * MIB
 
 
+@pytest.mark.parametrize("groups", [True, False])
+def test_the_memory_of_the_job_process_is_not_the_scripts(
+    run: Start, groups: bool
+) -> None:
+    ends = [run("sleep 0.2", memory=30 * MIB, groups=groups).wait() for _ in range(5)]
+    assert [end["reason"] for end in ends] == [""] * 5
+    assert 0 < max(end["peak_memory"] for end in ends) < 30 * MIB
+
+
 def test_a_directory_that_grows_too_large_ends_it(run: Start) -> None:
     one = run(
         "dd if=/dev/zero of=a/big bs=1M count=500 & mkdir a; "
