@@ -25,7 +25,8 @@ FAILURE_KEPT = 5.0  # seconds until a load that failed is tried again
 class Facts:
     """What the database says of a version.
 
-    `size` is of its files, in bytes; `inputs` is the JSON Schema of an item.
+    `size` is of its files, in bytes; `inputs` is the JSON Schema of an item; `batch` is the
+    number of items of one pass, 0 while nobody has measured it.
     """
 
     version: int
@@ -34,6 +35,14 @@ class Facts:
     digest: str
     size: int
     inputs: dict[str, Any] = field(default_factory=dict)
+    engine: str = "eager"
+    engine_sha256: str = ""
+    batch: int = 0
+
+    @property
+    def makes(self) -> tuple[str, str]:
+        """What it takes for a loaded model to be out of date when it differs."""
+        return self.digest, self.engine_sha256
 
 
 class Loaded(Protocol):
@@ -274,12 +283,12 @@ class ModelCache:
                 return entry.facts
         asked_at = self._monotonic()
         facts = self._look(version)
-        if facts is None or (entry and entry.facts.digest != facts.digest):
+        if facts is None or (entry and entry.facts.makes != facts.makes):
             self._forget(version)
         if facts is None:
             raise unknown("This model version was deleted.")
         if entry is not None:
-            entry.checked_at = asked_at
+            entry.checked_at, entry.facts = asked_at, facts
         return facts
 
 

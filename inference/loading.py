@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 
+from inference import engines
 from inference.cache import Facts, Loaded
 from registry import recipes, store
 from registry.errors import Problem
@@ -21,8 +22,11 @@ def look(version: int) -> Facts | None:
     row = ModelVersion.objects.select_related("model").filter(pk=version).first()
     if row is None:
         return None
-    inputs = row.signature.get("inputs") or {}
-    return Facts(row.pk, str(row), row.recipe, row.digest, row.size, inputs)
+    inputs, engine = row.signature.get("inputs") or {}, row.engine or {}
+    return Facts(
+        row.pk, str(row), row.recipe, row.digest, row.size, inputs,
+        engine.get("name", engines.EAGER), engine.get("sha256", ""), engine.get("batch") or 0,
+    )  # fmt: skip
 
 
 def load(facts: Facts) -> Loaded:
@@ -50,7 +54,7 @@ def load(facts: Facts) -> Loaded:
         log.exception("The model %s cannot be loaded", facts.address)
         text = f"The model {facts.address} cannot be loaded; the worker's log says why."
         raise Problem("model_unavailable", text) from error
-    return model
+    return engines.mount(model, facts)
 
 
 def device() -> str:

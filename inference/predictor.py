@@ -14,7 +14,7 @@ from registry.errors import BadItem, Problem
 
 log = logging.getLogger(__name__)
 
-BATCH = 32  # items of one forward pass; on a CPU more gain nothing
+BATCH = 32  # items of one forward pass of a model that nobody has measured
 INTERNAL = Problem(
     "internal", "The model failed on this item; the worker's log says why."
 )
@@ -26,7 +26,7 @@ def answer(
     items: Sequence[Any],
     facts: Facts,
     *,
-    batch: int = BATCH,
+    batch: int | None = None,
 ) -> list[dict[str, Any]]:
     """One answer for each item, in order: the model's output, or `{error: {code, detail}}`.
 
@@ -35,6 +35,7 @@ def answer(
     import torch
 
     use_one_thread()
+    batch = batch or facts.batch or BATCH
     answers: list[dict[str, Any]] = [{} for _ in items]
     good: list[tuple[int, Any]] = []
     for index, item in enumerate(items):

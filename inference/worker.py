@@ -13,10 +13,11 @@ from django.db import connection
 from inference import loading, predictor
 from inference.batch import BatchRun
 from inference.cache import ModelCache
+from inference.tuner import Tuner
 from registry.deliveries import Deliveries
 from registry.errors import Problem
 from registry.membership import Membership, end_process
-from registry.models import Task
+from registry.models import Node, Task
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class Worker:
         self._stopping = threading.Event()
         self._deliveries = Deliveries(self._see_through)
         self._membership: Membership | None = None
+        self._tuner = Tuner()
         CURRENT = self
 
     def begin(self) -> None:
@@ -51,7 +53,7 @@ class Worker:
             self.name,
             cpus=max(1, settings.ENVIRONMENT.inference_threads - 1),
             tell=self._tell,
-            on_beat=self._deliveries.take_untaken,
+            on_beat=self._on_beat,
             on_lost=self._end,
         )
         self._membership.join_in()
@@ -89,6 +91,7 @@ class Worker:
     def stop(self) -> None:
         """Wait until no task is left here, for a bounded time."""
         self.ask_to_stop()
+        self._tuner.stop()
         self._deliveries.wait_until_idle(STOP_WITHIN)
 
     def _tell(self) -> dict[str, Any]:
@@ -99,6 +102,10 @@ class Worker:
         """Another life has this node's name: end what runs here, then this process."""
         self._stopping.set()
         end_process()
+
+    def _on_beat(self, node: Node) -> None:
+        self._deliveries.take_untaken(node)
+        self._tuner.look()
 
     def _see_through(self, task: Task, is_revoked: Callable[[], bool]) -> None:
         assert self._membership is not None

@@ -25,12 +25,20 @@ def remove() -> dict[str, int]:
 
     Only names that the store itself gives are looked at, and no symbolic link is followed.
     """
-    counts = {"aside": 0, "objects": 0, "models": 0, "tasks": 0, "bytes": 0}
+    counts = {
+        "aside": 0,
+        "objects": 0,
+        "models": 0,
+        "engines": 0,
+        "tasks": 0,
+        "bytes": 0,
+    }
     root = store.root()
     sections = (
         ("aside", _entries(root / "aside", ASIDE), _never, _remove),
         ("objects", _objects(root / "objects"), _is_object_named, _remove_object),
         ("models", _entries(root / "models", DIGEST), _is_model_named, _remove),
+        ("engines", _entries(root / "engines", DIGEST), _is_model_named, _remove),
         ("tasks", _entries(root / "tasks", NUMBER), _is_task_there, _remove),
         ("tasks", _attempts(root / "tasks"), _is_attempt_kept, _remove),
     )

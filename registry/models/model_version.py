@@ -65,6 +65,11 @@ class ModelVersion(models.Model):
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL
     )
     created_at = models.DateTimeField()
+    # Name, batch and figures of the engine that serves it best; null until it is measured.
+    engine = models.JSONField(null=True, blank=True)
+    tuning_at = models.DateTimeField(
+        null=True, blank=True
+    )  # since when one measures it
 
     class Meta:
         ordering = ["-created_at", "-pk"]

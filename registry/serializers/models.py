@@ -25,8 +25,8 @@ class VersionSerializer(serializers.ModelSerializer[ModelVersion]):
         model = ModelVersion
         fields = [
             "model", "version", "address", "aliases", "recipe", "params", "metrics",
-            "signature", "lineage", "digest", "weights_sha256", "size", "task", "owner",
-            "created_at", "links",
+            "signature", "lineage", "digest", "weights_sha256", "size", "engine", "task",
+            "owner", "created_at", "links",
         ]  # fmt: skip
 
     def get_aliases(self, version: ModelVersion) -> list[str]:

@@ -17,7 +17,11 @@ from tests.inference import tiny
 @pytest.fixture(autouse=True)
 def tiny_recipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The recipe `tiny` is known, and has seen nothing yet."""
-    known = {**recipes._paths(), "tiny": "tests.inference.tiny:RECIPE"}
+    known = {
+        **recipes._paths(),
+        "tiny": "tests.inference.tiny:RECIPE",
+        "network": "tests.inference.network:RECIPE",
+    }
     monkeypatch.setattr(recipes, "_paths", lambda: known)
     recipes.get.cache_clear()
     tiny.Predictor.batches.clear()
@@ -49,6 +53,7 @@ def here(
 ) -> worker.Worker:
     """An inference worker in this process, asked without a broker between."""
     one = worker.Worker("inference@one", cache)
+    monkeypatch.setattr(one._tuner, "look", lambda: None)
 
     def ask_for(args: Any, **_: Any) -> Any:
         return Reply(gateway.predict.run(*args))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from registry.errors import BadItem, Problem
 from training.bundle import Bundle, load_bundle
@@ -106,12 +107,23 @@ class Predictor:
         answers: list[dict[str, Any]] = []
         for start in range(0, len(items), CHUNK):
             some = items[start : start + CHUNK]
-            numbers = torch.from_numpy(np.stack([one.numbers for one in some]))
-            codes = torch.from_numpy(np.stack([one.codes for one in some]))
-            outs = self.network(numbers.to(self.device).double(), codes.to(self.device))
-            for one, values in zip(some, outs.tolist(), strict=True):
-                answers.append(self._answer([_rounded(v) for v in values], one.other))
+            answers += self.answers(some, (self.network(*self.tensors(some)),))
         return answers
+
+    def tensors(self, items: Sequence[Encoded]) -> tuple[Tensor, ...]:
+        """What the network takes, the items along the first axis."""
+        numbers = torch.from_numpy(np.stack([one.numbers for one in items]))
+        codes = torch.from_numpy(np.stack([one.codes for one in items]))
+        return numbers.to(self.device).double(), codes.to(self.device)
+
+    def answers(
+        self, items: Sequence[Encoded], outputs: tuple[Tensor, ...]
+    ) -> list[dict[str, Any]]:
+        """What the network's outputs say of the items."""
+        return [
+            self._answer([_rounded(v) for v in values], one.other)
+            for one, values in zip(items, outputs[0].tolist(), strict=True)
+        ]
 
     def _answer(self, values: list[float], other: tuple[str, ...]) -> dict[str, Any]:
         extra = {"other": list(other)} if other else {}

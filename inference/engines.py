@@ -1,0 +1,146 @@
+"""What a model's network can run on: torch as it is, an exported program, ONNX Runtime.
+
+A predictor takes part by three things beside `encode` and `predict`: `network` (a torch
+module), `tensors(encoded)` (its arguments, the items along the first axis) and
+`answers(encoded, outputs)`. Any other predictor runs as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from inference.cache import Facts, Loaded
+from registry import store
+
+log = logging.getLogger(__name__)
+
+EAGER, EXPORTED, ONNX = "eager", "exported", "onnx"
+NAMES = (EAGER, EXPORTED, ONNX)
+LARGEST_BATCH = 65_536  # rows that an exported graph takes
+
+Tensors = tuple[Any, ...]
+Run = Callable[[Tensors], Tensors]
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """A predictor whose network may run on another engine."""
+
+    nbytes: int
+    network: Any
+
+    def encode(self, item: Any) -> Any: ...
+
+    def predict(self, encoded: list[Any]) -> list[dict[str, Any]]: ...
+
+    def tensors(self, encoded: list[Any]) -> Tensors: ...
+
+    def answers(self, encoded: list[Any], outputs: Tensors) -> list[dict[str, Any]]: ...
+
+
+class Tuned:
+    """A predictor whose network runs on another engine."""
+
+    def __init__(self, model: Tunable, run: Run, nbytes: int) -> None:
+        self.model, self.run, self.encode = model, run, model.encode
+        self.nbytes = model.nbytes + nbytes
+
+    def predict(self, encoded: list[Any]) -> list[dict[str, Any]]:
+        outputs = self.run(self.model.tensors(encoded))
+        return self.model.answers(encoded, outputs)
+
+
+def path(digest: str, name: str) -> Path:
+    """Where the network of the model of that digest stands, made ready for that engine."""
+    return store.root() / "engines" / digest / name
+
+
+def mount(model: Loaded, facts: Facts) -> Loaded:
+    """The model on the engine that was chosen for it; as it is if that cannot be had."""
+    if facts.engine == EAGER or not isinstance(model, Tunable):
+        return model
+    file = path(facts.digest, facts.engine)
+    try:
+        if store.file_sha256(file) != facts.engine_sha256:
+            raise ValueError(f"{file} is not the file that was measured")
+        return Tuned(model, OPEN[facts.engine](file), file.stat().st_size)
+    except Exception:
+        log.exception(
+            "%s cannot run on %s; it runs eagerly", facts.address, facts.engine
+        )
+        return model
+
+
+def eager(model: Tunable) -> Run:
+    def run(tensors: Tensors) -> Tensors:
+        return as_tuple(model.network(*tensors))
+
+    return run
+
+
+def export(model: Tunable, tensors: Tensors, file: Path) -> None:
+    """Write the network as a program for any number of rows; `tensors` have two at least."""
+    import torch
+
+    torch.export.save(_program(model, tensors), file)
+
+
+def export_onnx(model: Tunable, tensors: Tensors, file: Path) -> None:
+    """Write the network as an ONNX graph for any number of rows."""
+    import torch
+
+    exported = torch.onnx.export(
+        _program(model, tensors), dynamo=True, verbose=False, optimize=True
+    )
+    assert exported is not None
+    exported.save(str(file), external_data=False)
+
+
+def open_exported(file: Path) -> Run:
+    import torch
+
+    module = torch.export.load(file).module()
+
+    def run(tensors: Tensors) -> Tensors:
+        return as_tuple(module(*tensors))
+
+    return run
+
+
+def open_onnx(file: Path) -> Run:
+    import onnxruntime
+    import torch
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        str(file), options, providers=["CPUExecutionProvider"]
+    )
+    names = [one.name for one in session.get_inputs()]
+
+    def run(tensors: Tensors) -> Tensors:
+        given = {name: one.numpy() for name, one in zip(names, tensors, strict=True)}
+        return tuple(torch.from_numpy(one) for one in session.run(None, given))
+
+    return run
+
+
+MAKE = {EXPORTED: export, ONNX: export_onnx}
+OPEN: dict[str, Callable[[Path], Run]] = {EXPORTED: open_exported, ONNX: open_onnx}
+
+
+def as_tuple(outputs: Any) -> Tensors:
+    return tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)
+
+
+def _program(model: Tunable, tensors: Tensors) -> Any:
+    import torch
+
+    rows = torch.export.Dim("rows", min=1, max=LARGEST_BATCH)
+    shapes = tuple({0: rows} for _ in tensors)
+    with torch.no_grad():
+        return torch.export.export(model.network, tensors, dynamic_shapes=shapes)
