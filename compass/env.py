@@ -63,6 +63,8 @@ class Environment:
     predict_timeout: int
     log_limit: int
     script_disk_limit: int
+    line_host: str
+    line_port: int
     log_level: str
 
 
@@ -102,6 +104,8 @@ def read() -> Environment:
         "script_disk_limit": env.int(
             "SCRIPT_DISK_LIMIT", 10 * 1024**3, validate=positive
         ),
+        "line_host": env.str("LINE_HOST", ""),
+        "line_port": env.int("LINE_PORT", 0, validate=validate.Range(min=0, max=65535)),
         "log_level": env.str(
             "LOG_LEVEL",
             "INFO",
@@ -169,8 +173,6 @@ def _broker_errors(values: dict[str, Any]) -> list[str]:
     if not values["broker_url"].startswith(BROKERS):
         known = ", ".join(BROKERS)
         errors.append(f"COMPASS_BROKER_URL: It must begin with one of {known}.")
-    elif values["result_url"].startswith("amqp"):
-        errors.append("COMPASS_RESULT_URL: With RabbitMQ, results need a Redis.")
     return errors
 
 

@@ -144,6 +144,11 @@ class ModelCache:
             if self._look(version) is None:
                 self._forget(version)
 
+    def ready(self) -> list[int]:
+        """The versions that are loaded."""
+        with self._changed:
+            return [n for n, one in self._entries.items() if one.stage is Stage.READY]
+
     def status(self) -> dict[str, Any]:
         """Totals, and each model with its bytes, users, hits and seconds to load."""
         with self._changed:

@@ -1,18 +1,20 @@
-"""The web side of an online prediction: ask an inference worker and wait for its answer."""
+"""Asking an inference worker and waiting for its answer: Django's lane, and the commands."""
 
 from __future__ import annotations
 
-import datetime
+import json
 import logging
+import random
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from celery import current_app
-from celery.exceptions import TimeoutError as TookTooLong
 
-from inference.question import Question
-from inference.tasks import predict
+from inference import links
+from inference.frames import Status
+from inference.links import Link, Place
 from registry import clock
 from registry.errors import Problem
 from registry.models import ModelVersion, Node
@@ -21,6 +23,9 @@ log = logging.getLogger(__name__)
 
 LANE = "inference"
 RETRY_AFTER = 2.0  # seconds, while a part is away
+PAUSE = 0.1  # seconds between tries, while no line is there
+
+_local = threading.local()
 
 
 def ask(
@@ -29,32 +34,39 @@ def ask(
     *,
     timeout: float,
     monotonic: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], object] = time.sleep,
 ) -> list[Any]:
-    """The outputs of the items, in order, from whichever worker is free first.
+    """The outputs of the items, in order, from any worker.
 
-    `timeout` is in seconds. A request whose worker died is asked again meanwhile. Raises Problem
-    `no_worker`, `broker_unavailable`, `timeout`, or what the worker says of the model.
+    `timeout` is in seconds. A prediction has no side effect, so it is asked again of whoever is
+    there when its worker dies. Raises Problem `no_worker`, `timeout`, or what the worker says of
+    the model.
     """
-    workers()
-    deadline = clock.now() + datetime.timedelta(seconds=timeout)
-    arguments = (version.pk, list(items), deadline.isoformat())
-    label = f"({version}, {len(items)} items)"
     try:
-        reply = Question(arguments, label, monotonic).answer(timeout)
-    except TookTooLong:
-        text = f"No inference worker has answered within {timeout:g} s."
-        raise Problem("timeout", text, retry_after=RETRY_AFTER) from None
+        content = json.dumps(list(items)).encode()
     except RecursionError:
         text = "An item is nested too deep."
         raise Problem("invalid", text, errors={"inputs": [text]}) from None
-    except Exception as error:
-        log.warning("A prediction did not get through the broker: %s", error)
-        predict.forget_connection()
-        raise away() from None
-    if "problem" in reply:
-        raise _problem(**reply["problem"])
-    outputs: list[Any] = reply["outputs"]
-    return outputs
+    end = monotonic() + timeout
+    while (left := end - monotonic()) > 0:
+        workers()
+        if (link := _link()) is None:
+            sleep(min(PAUSE, left))
+            continue
+        try:
+            status, answer = link.ask(version.pk, content, left)
+        except OSError as error:
+            _forget(link)
+            if not isinstance(error, TimeoutError):
+                log.warning("%s broke off: %s", link.place.name, error)
+                sleep(min(PAUSE, left))
+            continue
+        found: Any = json.loads(answer)
+        if status != Status.OUTPUTS:
+            raise Problem(**found)
+        return list(found)
+    text = f"No inference worker has answered within {timeout:g} s."
+    raise Problem("timeout", text, retry_after=RETRY_AFTER)
 
 
 def workers() -> list[str]:
@@ -80,13 +92,9 @@ def tell_all(command: str, version: int) -> list[str]:
         _twice(send)
     except Exception as error:
         log.warning("A command did not get through the broker: %s", error)
-        raise away() from None
+        text = "The message broker does not answer."
+        raise Problem("broker_unavailable", text, retry_after=RETRY_AFTER) from None
     return names
-
-
-def away() -> Problem:
-    text = "The message broker does not answer."
-    return Problem("broker_unavailable", text, retry_after=RETRY_AFTER)
 
 
 def _twice(function: Callable[[], None]) -> None:
@@ -97,5 +105,23 @@ def _twice(function: Callable[[], None]) -> None:
         function()
 
 
-def _problem(code: str, detail: str, retry_after: float | None = None) -> Problem:
-    return Problem(code, detail, retry_after=retry_after)
+def _link() -> Link | None:
+    """This thread's connection to one of the workers; None if none can be had."""
+    held: dict[Place, Link] = _local.__dict__.setdefault("links", {})
+    there = links.places()
+    for place in [place for place in held if place not in there]:
+        held.pop(place).close()
+    random.shuffle(there)
+    for place in there:
+        try:
+            if place not in held:
+                held[place] = Link(place)
+            return held[place]
+        except OSError as error:
+            log.info("%s cannot be reached: %s", place.name, error)
+    return None
+
+
+def _forget(link: Link) -> None:
+    _local.links.pop(link.place, None)
+    link.close()

@@ -8,16 +8,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.conf import settings
-from django.db import connection
+from django.db import DatabaseError, connection
 
 from inference import loading, predictor
 from inference.batch import BatchRun
 from inference.cache import ModelCache
+from inference.line import Line, socket_path
+from inference.links import SERVICE
 from inference.tuner import Tuner
 from registry.deliveries import Deliveries
 from registry.errors import Problem
 from registry.membership import Membership, end_process
-from registry.models import Node, Task
+from registry.models import Node, Service, Task
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +45,12 @@ class Worker:
         self._deliveries = Deliveries(self._see_through)
         self._membership: Membership | None = None
         self._tuner = Tuner()
+        self._line = Line(self.predict, self._told)
+        self._place: Service | None = None
         CURRENT = self
 
     def begin(self) -> None:
-        """Offer this host's lane; one thread of the pool is kept free for online requests."""
+        """Offer this host's lane, and the line for online requests."""
         import inference.control  # noqa: F401  (commands that this process answers)
 
         self._membership = Membership(
@@ -56,6 +60,7 @@ class Worker:
             on_beat=self._on_beat,
             on_lost=self._end,
         )
+        self._open_line()
         self._membership.join_in()
 
     def predict(self, version: int, items: Sequence[Any]) -> list[dict[str, Any]]:
@@ -86,6 +91,7 @@ class Worker:
         """Let running tasks go back in line after their next chunk."""
         if self._membership is not None:
             self._membership.leave()
+        self._close_line()
         self._stopping.set()
 
     def stop(self) -> None:
@@ -106,6 +112,41 @@ class Worker:
     def _on_beat(self, node: Node) -> None:
         self._deliveries.take_untaken(node)
         self._tuner.look()
+        if self._place is not None:
+            about = {**self._place.metadata, "models": self.cache.ready()}
+            self._place.beat(metadata=about, connections=self._line.outstanding)
+
+    def _open_line(self) -> None:
+        """Listen, and register the line as a service like any other."""
+        assert self._membership is not None
+        environment, node = settings.ENVIRONMENT, self._membership.node
+        path = socket_path(self.name)
+        self._line.open(path)
+        address, port = environment.line_host, 0
+        if address:
+            port = self._line.open_tcp(address, environment.line_port)
+        about = {
+            "node": self.name,
+            "socket": str(path),
+            "address": address,
+            "port": port,
+        }
+        self._place, _ = Service.register(
+            service_name=SERVICE, host=self.name, port=port,
+            incarnation=node.incarnation, metadata={**about, "lane": "inference"},
+        )  # fmt: skip
+
+    def _close_line(self) -> None:
+        self._line.close()
+        place, self._place = self._place, None
+        if place is not None:
+            try:
+                place.deregister("The worker was stopped.")
+            except DatabaseError as error:
+                log.warning("The line could not be deregistered: %s", error)
+
+    def _told(self) -> dict[str, Any]:
+        return {"name": self.name, "versions": self.cache.ready()}
 
     def _see_through(self, task: Task, is_revoked: Callable[[], bool]) -> None:
         assert self._membership is not None

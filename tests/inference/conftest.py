@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import itertools
+import json
+import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
-from inference import gateway, loading, worker
+from inference import frames, gateway, loading, worker
 from inference.cache import ModelCache
 from registry import recipes
 from registry.models import ModelVersion, Node
@@ -51,25 +52,22 @@ def cache() -> ModelCache:
 def here(
     inference_node: Node, cache: ModelCache, monkeypatch: pytest.MonkeyPatch
 ) -> worker.Worker:
-    """An inference worker in this process, asked without a broker between."""
+    """An inference worker in this process, asked without a socket between."""
     one = worker.Worker("inference@one", cache)
     monkeypatch.setattr(one._tuner, "look", lambda: None)
-
-    def ask_for(args: Any, **_: Any) -> Any:
-        return Reply(gateway.predict.run(*args))
-
-    monkeypatch.setattr(gateway.predict, "apply_async", ask_for)
+    monkeypatch.setattr(gateway, "_link", lambda: Direct(one))
     return one
 
 
-class Reply:
-    """What Celery gives back for a message, answered already."""
+class Direct:
+    """A link to a worker of this very process."""
 
-    def __init__(self, value: Any) -> None:
-        self.value = value
+    def __init__(self, one: worker.Worker) -> None:
+        self.one = one
 
-    def get(self, **_: Any) -> Any:
-        return self.value
+    def ask(self, version: int, items: bytes, seconds: float) -> frames.Answer:
+        until = time.monotonic() + seconds
+        return self.one._line.answer(version, [items], until, json.loads)[0]
 
 
 @pytest.fixture

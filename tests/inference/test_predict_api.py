@@ -2,16 +2,16 @@ from __future__ import annotations
 
 import functools
 import json
+from time import monotonic
 from typing import Any
 
 import pytest
-from celery.exceptions import TimeoutError as TookTooLong
 from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
 from inference import gateway, worker
-from inference.tasks import predict
-from registry import clock, store
+from inference.frames import Status
+from registry import store
 from registry.models import ModelVersion, Node
 from tests.conftest import client_of
 from tests.inference import tiny
@@ -134,50 +134,44 @@ def test_a_worker_that_fell_silent_is_none(
     assert post(api, model="tiny", inputs=[{"x": 1}]).json()["code"] == "no_worker"
 
 
-def test_a_broker_that_is_away_is_503(
+def test_no_line_is_504_at_the_deadline(
     version: ModelVersion,
     inference_node: Node,
     api: APIClient,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def away(*_: Any, **__: Any) -> None:
-        raise ConnectionError("/run/secret.sock is gone")
+    moment = [0.0]
 
-    monkeypatch.setattr(predict, "apply_async", away)
-    response = post(api, model="tiny", inputs=[{"x": 1}])
-    assert response.status_code == 503
-    assert response.json()["code"] == "broker_unavailable"
-    assert "secret" not in response.content.decode()
-    assert "Retry-After" in response
+    def sleep(seconds: float) -> None:
+        moment[0] += seconds
 
-
-def test_no_answer_in_time_is_504_and_leaves_nothing_subscribed(
-    version: ModelVersion,
-    inference_node: Node,
-    api: APIClient,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    removed: list[Any] = []
-    waited: list[float] = []
-
-    class Silent:
-        id = "silent"
-
-        class backend:  # noqa: N801
-            remove_pending_result = removed.append
-
-        def get(self, timeout: float, **_: Any) -> None:
-            waited.append(timeout)
-            raise TookTooLong
-
-    monkeypatch.setattr(predict, "apply_async", lambda *_, **__: Silent())
-    ask = functools.partial(gateway.ask, monotonic=lambda: sum(waited))
+    ask = functools.partial(gateway.ask, monotonic=lambda: moment[0], sleep=sleep)
     monkeypatch.setattr(gateway, "ask", ask)
     response = post(api, model="tiny", inputs=[{"x": 1}])
     assert response.status_code == 504
     assert response.json()["code"] == "timeout"
-    assert len(removed) == 1
-    assert sum(waited) == pytest.approx(30.0)
+    assert moment[0] == pytest.approx(30.0)
+
+
+def test_a_link_that_breaks_is_asked_again(
+    version: ModelVersion,
+    here: worker.Worker,
+    api: APIClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Broken:
+        class place:  # noqa: N801
+            name = "inference@gone"
+
+        def ask(self, *_: Any) -> Any:
+            raise ConnectionResetError
+
+    links = [Broken(), gateway._link()]
+    forgotten: list[Any] = []
+    monkeypatch.setattr(gateway, "_link", lambda: links.pop(0))
+    monkeypatch.setattr(gateway, "_forget", forgotten.append)
+    assert post(api, model="tiny", inputs=[{"x": 1}]).json()["outputs"] == [{"y": 2}]
+    assert len(forgotten) == 1
 
 
 def test_a_model_that_cannot_load_is_503_without_a_path(
@@ -191,12 +185,12 @@ def test_a_model_that_cannot_load_is_503_without_a_path(
 
 
 def test_the_worker_drops_what_nobody_waits_for(
-    version: ModelVersion, here: worker.Worker, time: Any
+    version: ModelVersion, here: worker.Worker
 ) -> None:
-    deadline = clock.now()
-    time.forward(seconds=1)
-    reply = predict.run(version.pk, [{"x": 1}], deadline.isoformat())
-    assert reply["problem"]["code"] == "timeout"
+    past = monotonic() - 1
+    status, answer = here._line.answer(version.pk, [b'[{"x": 1}]'], past)[0]
+    assert status == Status.PROBLEM
+    assert json.loads(answer)["code"] == "timeout"
     assert tiny.Predictor.batches == []
 
 
@@ -209,7 +203,7 @@ def test_a_surprise_in_the_worker_is_an_error_without_a_trace(
     def break_down(*_: Any) -> None:
         raise RuntimeError(tiny.SECRET)
 
-    monkeypatch.setattr(here, "predict", break_down)
+    monkeypatch.setattr(here._line, "_predict", break_down)
     response = post(api, model="tiny", inputs=[{"x": 1}])
     assert response.status_code == 500
     assert response.json()["code"] == "internal"

@@ -1,0 +1,109 @@
+"""Where the inference workers' lines are, and a connection to one of them that waits."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import secrets
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from inference import frames
+from inference.frames import Broken, Kind
+from registry.models import Service
+
+SERVICE = "inference-line"
+CONNECT = 2.0  # seconds
+
+
+@dataclass(frozen=True)
+class Place:
+    """One worker's line, as it registered it; `incarnation` is of its process."""
+
+    name: str
+    incarnation: str
+    path: str
+    host: str
+    port: int
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is reached without a network."""
+        return bool(self.path) and Path(self.path).exists()
+
+
+def places() -> list[Place]:
+    """The lines of all workers that registered one and are not known to be down."""
+    states = (Service.State.UP, Service.State.SUSPECT)
+    rows = Service.objects.filter(service_name=SERVICE, state__in=states)
+    return [
+        Place(
+            str(row.metadata.get("node", "")), row.incarnation,
+            str(row.metadata.get("socket", "")),
+            str(row.metadata.get("address", "")), int(row.metadata.get("port", 0)),
+        )
+        for row in rows.order_by("pk")
+    ]  # fmt: skip
+
+
+class Link:
+    """A connection to a worker, for one thread at a time. Raises OSError."""
+
+    def __init__(self, place: Place) -> None:
+        self.place, self._number = place, 0
+        if place.is_here:
+            self.socket = socket.socket(socket.AF_UNIX)
+        elif place.port:
+            family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
+            self.socket = socket.socket(family)
+        else:
+            raise Broken(f"{place.name} listens on its own machine only")
+        try:
+            self.told: dict[str, Any] = self._greet()
+        except BaseException:
+            self.socket.close()
+            raise
+
+    def ask(self, version: int, items: bytes, seconds: float) -> frames.Answer:
+        """The answer to a list of items. Raises TimeoutError, and OSError once it is broken."""
+        self._number += 1
+        number = self._number % 2**32
+        milliseconds = int(seconds * 1000)
+        self.socket.settimeout(seconds)
+        self.socket.sendall(
+            frames.ask(number, version, milliseconds, [items], Kind.CHECKED)
+        )
+        while True:
+            kind, answered, content = frames.receive(self.socket)
+            if kind is Kind.REPLY and answered == number:
+                return frames.read_reply(content)[1][0]
+
+    def _greet(self) -> Any:
+        self.socket.settimeout(CONNECT)
+        if self.place.is_here:
+            self.socket.connect(self.place.path)
+        else:
+            self.socket.connect((self.place.host, self.place.port))
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            introduce(self.socket, settings.SECRET_KEY)
+        kind, _, content = frames.receive(self.socket)
+        if kind is not Kind.PONG:
+            raise Broken("no greeting")
+        return json.loads(content)
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def introduce(link: socket.socket, secret: str) -> None:
+    """Show a worker on another host that this side holds the secret, and see that it does."""
+    theirs = frames.read(link, frames.CHALLENGE)
+    mine = secrets.token_bytes(frames.CHALLENGE)
+    link.sendall(frames.sign(secret, theirs) + mine)
+    signed = frames.read(link, frames.CHALLENGE)
+    if not hmac.compare_digest(signed, frames.sign(secret, b"worker" + mine)):
+        raise Broken("a wrong secret")

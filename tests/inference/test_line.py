@@ -1,0 +1,209 @@
+"""The worker's socket: batches in, answers by id, and nobody waits for another's model."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inference import frames, line, links
+from inference.frames import Kind, Status
+from inference.line import Line
+from inference.links import Link, Place
+from registry.errors import Problem
+from registry.models import Node, Service
+
+SLOW, FAST, GONE, BAD = 1, 2, 3, 4
+
+
+class Room:
+    """A model that doubles; the slow one waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.asked: list[int] = []
+
+    def predict(self, version: int, items: Any) -> list[dict[str, Any]]:
+        self.asked.append(len(items))
+        if version == SLOW:
+            assert self.gate.wait(20)
+        if version == GONE:
+            raise Problem("model_unavailable", "It is not there.", retry_after=3)
+        if version == BAD:
+            raise RuntimeError("/secret/place")
+        return [{"y": 2 * one["x"]} for one in items]
+
+
+@pytest.fixture
+def room() -> Room:
+    return Room()
+
+
+@pytest.fixture
+def open_line(room: Room, tmp_path: Path) -> Iterator[tuple[Line, Place]]:
+    one = Line(room.predict, lambda: {"name": "inference@one", "versions": [FAST]})
+    path = tmp_path / "l.sock"
+    one.open(path)
+    yield one, Place("inference@one", "a", str(path), "", 0)
+    room.gate.set()
+    one.close()
+
+
+@pytest.fixture
+def link(open_line: tuple[Line, Place]) -> Iterator[Link]:
+    one = Link(open_line[1])
+    yield one
+    one.close()
+
+
+def ask(link: Link, number: int, version: int, *lists: bytes) -> None:
+    link.socket.settimeout(20)
+    link.socket.sendall(frames.ask(number, version, 5000, lists))
+
+
+def answers(link: Link) -> tuple[int, list[tuple[int, Any]]]:
+    kind, number, content = frames.receive(link.socket)
+    assert kind is Kind.REPLY
+    _, found = frames.read_reply(content)
+    return number, [(s, json.loads(one) if one else None) for s, one in found]
+
+
+def test_a_worker_greets_with_what_it_holds(link: Link) -> None:
+    assert link.told == {"name": "inference@one", "versions": [FAST]}
+
+
+def test_a_batch_is_computed_as_one_and_answered_apart(link: Link, room: Room) -> None:
+    ask(link, 7, FAST, b'[{"x": 1}]', b'[{"x": 2}, {"x": 3}]')
+    number, found = answers(link)
+    assert number == 7
+    assert found == [
+        (Status.OUTPUTS, [{"y": 2}]),
+        (Status.OUTPUTS, [{"y": 4}, {"y": 6}]),
+    ]
+    assert room.asked == [3]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"", b"[", b"[]", b"{}", b"3", b"[NaN]", b"[-Infinity]", b"[1e999]", b"[1E+400]",
+        b"[1] [2]", b'[1],"model":"b","x":[2]', b'["\\ud800"]', b'["\\u0000"]', b"\xff",
+        b'["\xed\xa0\x80"]', b"[" + b"9" * 400 + b".0]", b"[" * 70 + b"]" * 70,
+        b"[" * 5000 + b"]" * 5000, b"[" + b"1," * 1000 + b"1]", b'["\x00"]',
+    ],
+)  # fmt: skip
+def test_what_is_odd_is_left_and_hurts_no_neighbour(link: Link, odd: bytes) -> None:
+    ask(link, 1, FAST, odd, b'[{"x": 1}]')
+    assert answers(link)[1] == [(Status.ODD, None), (Status.OUTPUTS, [{"y": 2}])]
+
+
+def test_a_later_batch_overtakes_one_that_takes_long(link: Link, room: Room) -> None:
+    for number in range(1, 12):
+        ask(link, number, SLOW, b'[{"x": 1}]')
+    ask(link, 20, FAST, b'[{"x": 1}]')
+    assert answers(link)[0] == 20
+    link.socket.sendall(frames.frame(Kind.PING, 5))
+    kind, number, _ = frames.receive(link.socket)
+    assert (kind, number) == (Kind.PONG, 5)
+    room.gate.set()
+    assert {answers(link)[0] for _ in range(11)} == set(range(1, 12))
+
+
+@pytest.mark.parametrize(
+    ("version", "code"), [(GONE, "model_unavailable"), (BAD, "internal")]
+)
+def test_what_concerns_all_is_told_to_all_without_a_trace(
+    link: Link, version: int, code: str
+) -> None:
+    ask(link, 1, version, b'[{"x": 1}]', b"[", b'[{"x": 2}]')
+    found = answers(link)[1]
+    assert [status for status, _ in found] == [
+        Status.PROBLEM, Status.ODD, Status.PROBLEM,
+    ]  # fmt: skip
+    assert found[0][1]["code"] == code
+    assert "secret" not in json.dumps(found)
+
+
+def test_nonsense_ends_its_connection_only(
+    open_line: tuple[Line, Place], link: Link
+) -> None:
+    other = Link(open_line[1])
+    other.socket.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    other.socket.settimeout(20)
+    with suppress(ConnectionResetError):
+        assert other.socket.recv(10) == b""
+    other.close()
+    ask(link, 1, FAST, b'[{"x": 1}]')
+    assert answers(link)[0] == 1
+
+
+def test_other_hosts_must_hold_the_secret(
+    open_line: tuple[Line, Place], settings: Any
+) -> None:
+    one = open_line[0]
+    port = one.open_tcp("127.0.0.1", 0)
+    away = Place("inference@one", "a", "", "127.0.0.1", port)
+    link = Link(away)
+    assert link.ask(FAST, b'[{"x": 4}]', 5) == (Status.OUTPUTS, b'[{"y":8}]')
+    link.close()
+    settings.SECRET_KEY = "another"
+    with pytest.raises(OSError, match=r"left|reset"):
+        Link(away)
+
+
+def test_a_server_without_the_secret_is_not_believed() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(bytes(2 * frames.CHALLENGE))
+        with pytest.raises(frames.Broken, match="secret"):
+            links.introduce(ours, "key")
+
+
+def test_threads_end_with_their_connection(open_line: tuple[Line, Place]) -> None:
+    before = threading.active_count()
+    for _ in range(5):
+        link = Link(open_line[1])
+        for number in range(10):
+            ask(link, number, FAST, b'[{"x": 1}]')
+        for _ in range(10):
+            answers(link)
+        link.close()
+    end = time.monotonic() + 20
+    while threading.active_count() > before and time.monotonic() < end:
+        time.sleep(0.01)
+    assert threading.active_count() <= before
+    assert not open_line[0]._peers
+
+
+@pytest.mark.django_db
+def test_a_line_is_a_service_until_its_worker_stops(
+    inference_node: Node, cache: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from inference import worker
+
+    one = worker.Worker("inference@one", cache)
+    monkeypatch.setattr(one._tuner, "look", lambda: None)
+
+    class Member:
+        node = inference_node
+
+    one._membership = Member()  # type: ignore[assignment]
+    one._open_line()
+    (place,) = links.places()
+    assert (place.name, place.is_here) == ("inference@one", True)
+    one._on_beat(inference_node)
+    assert Service.objects.get().metadata["models"] == []
+    one._close_line()
+    assert links.places() == []
+
+
+def test_a_path_that_is_too_long_is_shortened(settings: Any, tmp_path: Path) -> None:
+    settings.DATA_DIR = tmp_path / ("x" * 120)
+    assert len(str(line.socket_path("inference@one"))) < line.PATH_LIMIT
