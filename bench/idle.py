@@ -62,7 +62,13 @@ def label(process: psutil.Process) -> str:
     for word in command:
         if "@" in word and "/" not in word:
             return word
-    names = {"valkey-server": "broker", "granian": "web", "beat": "beat", "up": "stack"}
+    names = {
+        "valkey-server": "broker",
+        "granian": "web",
+        "compass.front": "front",
+        "beat": "beat",
+        "up": "stack",
+    }
     for word in command:
         if name := names.get(Path(word).name):
             return name

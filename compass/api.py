@@ -199,7 +199,7 @@ def as_problem(error: Exception) -> Problem | None:
     return None
 
 
-def problem_body(request: HttpRequest | Request, problem: Problem) -> dict[str, Any]:
+def problem_body(request: Any, problem: Problem) -> dict[str, Any]:
     return {
         "type": f"/api/v1/errors#{problem.code}",
         "title": problem.title,

@@ -53,7 +53,9 @@ SHARED = (
     "registry.tasks",
     "training.tasks",
     "inference.tasks",
+    "inference.lane",
 )
+LOOPBACK = "127.0.0.1"
 STREAM_PATIENCE = 5  # seconds that open event streams get when the web process stops
 
 
@@ -95,13 +97,21 @@ class Plan:
             mend=lambda: embedded.put_messages_aside(data_dir),
         )
 
-    def web(self, host: str, port: int, url: str) -> Process:
+    def front(self, host: str, port: int, behind: int, url: str) -> Process:
+        """What owns the port; Django answers `behind` it, on loopback."""
+        command = [sys.executable, "-m", "compass.front", "--host", host]
+        command += ["--port", str(port), "--behind", str(behind)]
+        probe = lambda: status(url + "/health") == 200  # noqa: E731
+        return self._process("front", command, main=run_front, probe=probe)
+
+    def web(self, port: int) -> Process:
         command = [sys.executable, "-m", "granian", "--interface", "wsgi"]
-        command += ["--host", host, "--port", str(port), "--no-ws", "--http", "1"]
+        command += ["--host", LOOPBACK, "--port", str(port), "--no-ws", "--http", "1"]
         command += ["--workers", "1", "--respawn-failed-workers"]
         command += ["--workers-kill-timeout", str(STREAM_PATIENCE)]
         command += ["--blocking-threads", str(self.environment.web_threads)]
         command += ["compass.wsgi:application"]
+        url = f"http://{LOOPBACK}:{port}"
         probe = lambda: status(url + "/health") == 200  # noqa: E731
         return self._process("web", command, main=run_granian, probe=probe)
 
@@ -174,6 +184,12 @@ def run_celery() -> None:
     # The process keeps the title of its command, by which it can be found.
     platforms.set_mp_process_title = lambda *_, **__: None
     __main__.main()
+
+
+def run_front() -> None:
+    from compass.front import main
+
+    main()
 
 
 def run_granian() -> None:

@@ -51,6 +51,11 @@ class ReservedPort:
         self.guard.close()
 
 
+def inner_port(port: int) -> int:
+    """Where to look for a port for Django behind that one, away from those that people choose."""
+    return 20_000 + port % 10_000
+
+
 def _try(family: socket.AddressFamily, address: str, port: int) -> None:
     with socket.socket(family, socket.SOCK_STREAM) as alone:
         # Connections of an earlier server that are still closing do not matter.

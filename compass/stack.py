@@ -19,15 +19,20 @@ from compass.child import adopt_orphans
 from compass.env import Environment
 from compass.installation import Credentials, prepare
 from compass.lock import DirectoryLock
-from compass.plan import Plan, missing, warm_up
-from compass.port import ReservedPort
+from compass.plan import LOOPBACK, Plan, missing, warm_up
+from compass.port import ReservedPort, inner_port
 from compass.process import Phase, Process
 
 STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 TICK = 0.05  # seconds between looks while something is starting
 REST = 10.0  # seconds between looks while all is well
 TOLD_EVERY = 10.0  # seconds between words on what is not ready yet
-PATIENCE = {"beat": 5.0, "web": 8.0, "broker": 8.0}  # seconds from SIGTERM to SIGKILL
+PATIENCE = {
+    "beat": 5.0,
+    "web": 8.0,
+    "front": 8.0,
+    "broker": 8.0,
+}  # seconds from SIGTERM to SIGKILL
 WORKER_PATIENCE = 20.0  # seconds: jobs write a checkpoint
 ORPHAN_PATIENCE = 5.0  # seconds that a job may take to see that its supervisor is gone
 
@@ -50,6 +55,7 @@ class Stack:
         self.lock = DirectoryLock(environment.data_dir)
         self.stages: list[list[Process]] = []
         self.port: ReservedPort | None = None
+        self.inner_port: ReservedPort | None = None
         self.address = environment.data_dir / "address"
         self.is_ready = False
         self.told = time.monotonic()
@@ -100,8 +106,11 @@ class Stack:
         _heed()
         warm_up()
         self._supervise(self._all_ready)
-        web = plan.web(environment.host, self.port.number, self._url)
-        self._start_stage([web])
+        self.inner_port = ReservedPort(LOOPBACK, inner_port(self.port.number))
+        behind = self.inner_port.number
+        front = plan.front(environment.host, self.port.number, behind, self._url)
+        self._start_stage([plan.web(behind)])
+        self._start_stage([front])
         self._start_stage(plan.workers())
         self._start_stage([plan.beat()])
         self._supervise(self._all_ready)
@@ -170,8 +179,9 @@ class Stack:
         self._end_orphans()
         if self.environment.embedded_broker:
             embedded.remove_socket(self.environment.data_dir)
-        if self.port is not None:
-            self.port.release()
+        for port in (self.port, self.inner_port):
+            if port is not None:
+                port.release()
         self.say("Stopped; no process is left.")
 
     def _end_orphans(self) -> None:

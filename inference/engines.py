@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 EAGER, EXPORTED, ONNX = "eager", "exported", "onnx"
 NAMES = (EAGER, EXPORTED, ONNX)
+FILES = {EXPORTED: "network.pt2", ONNX: "network.onnx"}
 LARGEST_BATCH = 65_536  # rows that an exported graph takes
 
 Tensors = tuple[Any, ...]
@@ -55,7 +56,7 @@ class Tuned:
 
 def path(digest: str, name: str) -> Path:
     """Where the network of the model of that digest stands, made ready for that engine."""
-    return store.root() / "engines" / digest / name
+    return store.root() / "engines" / digest / FILES[name]
 
 
 def mount(model: Loaded, facts: Facts) -> Loaded:

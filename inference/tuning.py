@@ -143,8 +143,8 @@ def _candidate(
 
 def _made(name: str, model: Tunable, tensors: Tensors, digest: str) -> Path:
     """Write the engine's file aside, then put it in its place."""
-    aside = store.aside(".pt2" if name == engines.EXPORTED else ".onnx")
     target = engines.path(digest, name)
+    aside = store.aside(target.suffix)
     try:
         engines.MAKE[name](model, tensors, aside)
         target.parent.mkdir(parents=True, exist_ok=True)

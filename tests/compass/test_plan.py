@@ -64,7 +64,7 @@ def test_a_gpu_brings_a_worker_of_its_lane(
 
 
 def test_children_learn_the_directory_and_the_stack(environment: Environment) -> None:
-    web = Plan(environment, held=7).web("127.0.0.1", 8001, "http://127.0.0.1:8001")
+    web = Plan(environment, held=7).web(8001)
     assert web.environment["COMPASS_DATA_DIR"] == str(environment.data_dir)
     assert web.environment["COMPASS_STACK"]
     assert list(web.held) == [7]

@@ -82,7 +82,13 @@ def test_it_serves_heals_refuses_a_second_and_ends_without_a_trace(
     assert second.returncode == 1
     assert f"process {stack.pid}" in second.stderr
 
-    for words in ("-n cpu@", "valkey-server", "granian", "-A compass beat"):
+    for words in (
+        "-n cpu@",
+        "valkey-server",
+        "granian",
+        "compass.front",
+        "-A compass beat",
+    ):
         victim = find(stack, words)
         assert victim is not None
         victim.kill()

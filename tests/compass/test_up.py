@@ -79,7 +79,7 @@ def test_a_stop_asked_for_while_it_starts_starts_nothing_more(
 
     monkeypatch.setattr(module, "wait_for_signal", wait)
     stack = Stack(environment, say=lambda line: None)
-    web = Plan(environment, held=lock.descriptor).web("127.0.0.1", 1, "http://x")
+    web = Plan(environment, held=lock.descriptor).web(1)
     with pytest.raises(Stopped, match="SIGTERM"):
         stack._start_stage([web])
     assert waits == [0]

@@ -53,6 +53,7 @@ VICTIMS: dict[str, Callable[[Stack, str], psutil.Process]] = {
     "job": job_of,
     "broker": lambda stack, task: stack.process("valkey-server"),
     "web": lambda stack, task: stack.process("granian"),
+    "front": lambda stack, task: stack.process("compass.front"),
     "control worker": lambda stack, task: stack.process("control@"),
     "beat": lambda stack, task: stack.process(" beat"),
     "launcher": lambda stack, task: stack.process("forkserver"),

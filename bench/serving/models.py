@@ -1,0 +1,133 @@
+"""The two models of the comparison: `tiny` is all overhead, `dta` is all compute."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+WIDTH = 128  # numbers of an item of tiny
+LIGAND, PROTEIN = 60, 200  # letters of an item of dta
+LETTERS = 64, 25
+
+
+class Tiny(nn.Module):
+    """A perceptron 128-256-256-1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(WIDTH, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(),
+            nn.Linear(256, 1),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+class Dta(nn.Module):
+    """Two branches of 1-D convolutions over letters, as DeepDTA has; 2 million parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ligand, self.protein = _branch(LETTERS[0]), _branch(LETTERS[1])
+        self.head = nn.Sequential(
+            nn.Linear(512, 1024), nn.ReLU(), nn.Linear(1024, 512), nn.ReLU(),
+            nn.Linear(512, 1),
+        )  # fmt: skip
+
+    def forward(self, ligand: Tensor, protein: Tensor) -> Tensor:
+        parts = [
+            branch[1:](branch[0](letters).transpose(1, 2)).amax(2)
+            for branch, letters in ((self.ligand, ligand), (self.protein, protein))
+        ]
+        return self.head(torch.cat(parts, 1))
+
+
+def _branch(letters: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Embedding(letters + 1, 128),
+        nn.Conv1d(128, 128, 5), nn.ReLU(), nn.Conv1d(128, 192, 5), nn.ReLU(),
+        nn.Conv1d(192, 256, 5), nn.ReLU(),
+    )  # fmt: skip
+
+
+MODULES: dict[str, type[nn.Module]] = {"tiny": Tiny, "dta": Dta}
+
+
+def make(name: str, weights: Path | None = None) -> nn.Module:
+    """The module with its weights, or with those that its name always gives."""
+    torch.manual_seed(len(name))
+    module = MODULES[name]().eval()
+    if weights is not None:
+        module.load_state_dict(load_file(weights))
+    return module
+
+
+def encode(name: str, item: Any) -> tuple[np.ndarray, ...]:
+    """One item as the module's arguments, without the axis of items. Raises ValueError."""
+    if name == "tiny":
+        row = np.array(item["x"], np.float32)
+        if row.shape != (WIDTH,):
+            raise ValueError(f"x must have {WIDTH} numbers")
+        return (row,)
+    found = []
+    for field, size, letters in (
+        ("ligand", LIGAND, LETTERS[0]), ("protein", PROTEIN, LETTERS[1]),
+    ):  # fmt: skip
+        row = np.array(item[field], np.int64)
+        if row.shape != (size,) or row.min() < 0 or row.max() > letters:
+            raise ValueError(f"{field} must have {size} codes up to {letters}")
+        found.append(row)
+    return tuple(found)
+
+
+def stack(rows: list[tuple[np.ndarray, ...]]) -> tuple[Tensor, ...]:
+    return tuple(
+        torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True)
+    )
+
+
+def items(name: str, count: int, seed: int = 0) -> list[dict[str, Any]]:
+    rng = random.Random(seed)
+    if name == "tiny":
+        return [
+            {"x": [round(rng.uniform(-1, 1), 5) for _ in range(WIDTH)]}
+            for _ in range(count)
+        ]
+    return [
+        {
+            "ligand": [rng.randint(1, LETTERS[0]) for _ in range(LIGAND)],
+            "protein": [rng.randint(1, LETTERS[1]) for _ in range(PROTEIN)],
+        }
+        for _ in range(count)
+    ]
+
+
+def wanted(name: str, some: list[dict[str, Any]]) -> list[float]:
+    """What bare torch answers."""
+    with torch.inference_mode():
+        rows = [encode(name, item) for item in some]
+        return make(name)(*stack(rows)).squeeze(1).tolist()
+
+
+def write(name: str, directory: Path) -> None:
+    """The model as a directory that Compass registers."""
+    directory.mkdir(parents=True)
+    save_file(make(name).state_dict(), directory / "model.safetensors")
+    schema = {"type": "object", "properties": {}}
+    files: dict[str, Any] = {
+        "config": {"recipe": f"bench_{name}", "params": {}, "versions": {}},
+        "signature": {
+            "inputs": schema, "outputs": schema, "examples": items(name, 8, seed=1),
+        },
+        "metrics": {"loss": 0.0},
+    }  # fmt: skip
+    for file, value in files.items():
+        (directory / f"{file}.json").write_text(json.dumps(value))

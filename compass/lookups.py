@@ -1,0 +1,172 @@
+"""What the raw lane asks the database: keys, addresses, workers; kept no longer than it is true."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from django.db import close_old_connections, connection, connections
+
+from compass.api import USE_NOTED_EVERY
+from inference import links
+from inference.gateway import LANE
+from inference.lane import Found
+from inference.links import Place
+from registry import clock
+from registry.addresses import resolve
+from registry.errors import Problem
+from registry.models import ApiKey, Node
+
+KEY_KEPT = 1.0  # seconds, where a change cannot be seen at once
+KEY_RENEWED = 30.0  # seconds, where it can: so that the key's use is noted
+KEYS_FRESH = 0.001  # seconds that a look at the changes holds for keys
+MOST = 10_000  # addresses or keys
+
+T = TypeVar("T")
+
+
+class Changes:
+    """How often something was found to be written; the same number twice means nothing was.
+
+    SQLite counts the commits of all other connections. Where it is another database, every look
+    finds a change, and the lane asks once for each batch.
+    """
+
+    def __init__(self) -> None:
+        self.count, self._seen = 0, None
+        self._look: sqlite3.Connection | None = None
+        if connection.vendor == "sqlite":
+            name = str(connection.settings_dict["NAME"])
+            self._look = sqlite3.connect(name, timeout=0, isolation_level=None)
+
+    @property
+    def are_seen(self) -> bool:
+        return self._look is not None
+
+    def close(self) -> None:
+        if self._look is not None:
+            self._look.close()
+
+    def look(self) -> int:
+        now = None
+        if self._look is not None:
+            try:
+                now = self._look.execute("PRAGMA data_version").fetchone()
+            except sqlite3.Error:
+                pass
+        self.count += now is None or now != self._seen
+        self._seen = now
+        return self.count
+
+
+class Database:
+    """The lane's lookups, by Django's models, in a thread of their own."""
+
+    def __init__(self) -> None:
+        self._changes = Changes()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lookups")
+        self._as_of = 0
+        self._found: dict[str, Found] = {}
+        self._keys: dict[str, tuple[float, bool]] = {}
+        self._keys_as_of = 0.0
+
+    def known(self, address: str) -> Found | None:
+        """The version of that address, if nothing was written since it was found."""
+        self._renew()
+        return self._found.get(address)
+
+    async def find(self, address: str) -> Found | None:
+        """The version of that address now; None if there is none."""
+
+        def look() -> Found | None:
+            try:
+                row = resolve(address)
+            except Problem:
+                return None
+            batch = (row.engine or {}).get("batch") or 0
+            return Found(row.pk, row.model.name, row.number, batch)
+
+        before = self._renew()
+        found = await self._run(look)
+        if found is not None and self._renew() == before and len(self._found) < MOST:
+            self._found[address] = found
+        return found
+
+    def _renew(self) -> int:
+        """Forget what may have changed; the number of changes so far."""
+        count = self._changes.look()
+        if count != self._as_of:
+            self._as_of = count
+            self._found.clear()
+            if self._changes.are_seen:
+                self._keys.clear()
+        self._keys_as_of = time.monotonic()
+        return count
+
+    async def places(self) -> tuple[list[Place], bool]:
+        def look() -> tuple[list[Place], bool]:
+            up = Node.objects.up(clock.now()).filter(lane=LANE)
+            return links.places(), up.exists()
+
+        return await self._run(look)
+
+    def may_predict(self, digest: str) -> bool | None:
+        """Whether the key of that digest may; None if it has to be looked up."""
+        now = time.monotonic()
+        if now - self._keys_as_of > KEYS_FRESH:
+            self._renew()
+        entry = self._keys.get(digest)
+        if entry is None or entry[0] < now:
+            return None
+        return entry[1]
+
+    async def look_at_key(self, digest: str) -> bool:
+        """Whether the key of that digest may predict now."""
+        before = self._renew()
+        left, may = await self._run(lambda: _key(digest))
+        if not self._changes.are_seen:
+            self._keep_key(digest, min(left, KEY_KEPT), may)
+        elif self._renew() == before:
+            self._keep_key(digest, min(left, KEY_RENEWED), may)
+        return may
+
+    def _keep_key(self, digest: str, seconds: float, may: bool) -> None:
+        if len(self._keys) >= MOST:
+            self._keys.clear()
+        self._keys[digest] = time.monotonic() + seconds, may
+
+    def close(self) -> None:
+        self._thread.submit(connections.close_all)
+        self._thread.shutdown()
+        self._changes.close()
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        def fresh() -> T:
+            try:
+                return work()
+            except Exception:
+                close_old_connections()
+                raise
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, fresh)
+
+
+def _key(digest: str) -> tuple[float, bool]:
+    """Seconds until it expires, and whether it may predict; its use is noted."""
+    rows = ApiKey.objects.valid().select_related("user").filter(sha256=digest)
+    row = rows.first()
+    if row is None:
+        return 0.0, False
+    moment = clock.now()
+    if row.last_used_at is None or moment - row.last_used_at > USE_NOTED_EVERY:
+        ApiKey.objects.filter(pk=row.pk).update(last_used_at=moment)
+    left = (row.expires_at or datetime.max.replace(tzinfo=UTC)) - moment
+    held = set(row.scopes)
+    if not row.user.is_staff:
+        held.discard("admin")
+    return left.total_seconds(), bool(held & {"predict", "admin"})

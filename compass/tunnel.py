@@ -1,0 +1,130 @@
+"""A client's way to Django: its bytes pass through unchanged, and answers come back so.
+
+Both directions are read along, only to know when every request has its answer and the connection
+is free again for the raw lane.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import httptools
+
+if TYPE_CHECKING:
+    from compass.visitor import Visitor
+
+# Each connection has a loopback address of its own, so that `compass.idle` can tell them apart.
+_addresses = itertools.cycle(range(1 << 16, 1 << 23))
+
+
+def own_address() -> str:
+    number = next(_addresses)
+    return f"127.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+
+
+class Tunnel(asyncio.Protocol):
+    def __init__(self, visitor: Visitor) -> None:
+        self.visitor = visitor
+        self.transport: Any = None
+        self.is_busy = False
+        self._is_ended = False
+        self._early: list[bytes] = []
+        self._counts = _Counts()
+        self._requests = httptools.HttpRequestParser(_Requests(self._counts))
+        self._answers = httptools.HttpResponseParser(_Answers(self._counts))
+        self._counts.requests, self._counts.answers = self._requests, self._answers
+
+    def send(self, data: bytes) -> None:
+        self.is_busy = True
+        self._counts.feed(self._requests, data)
+        if self.transport is None:
+            self._early.append(data)
+        else:
+            self.transport.write(data)
+
+    def end_requests(self) -> None:
+        """The client writes no more, but still reads."""
+        self._is_ended = True
+        if self.transport is not None:
+            self.transport.write_eof()
+
+    def close(self) -> None:
+        if self.transport is not None:
+            self.transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.transport.write(b"".join(self._early))
+        self._early.clear()
+        if self._is_ended:
+            self.transport.write_eof()
+        if self.visitor.transport is None:
+            self.transport.close()
+        else:
+            self.visitor.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        if self.visitor.transport is None:
+            return
+        self.visitor.transport.write(data)
+        self._counts.feed(self._answers, data)
+        if self._counts.are_even:
+            self.is_busy = False
+            self.visitor.go_on()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.transport = None
+        self.visitor.lose_tunnel()
+
+    def pause_writing(self) -> None:
+        self.visitor.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.visitor.resume_reading()
+
+
+class _Counts:
+    """Requests that began and that are whole, and whole answers."""
+
+    def __init__(self) -> None:
+        self.begun = self.whole = self.answered = 0
+        self.is_sealed = False  # no longer to be told; the connection stays Django's
+        self.requests: Any = None
+        self.answers: Any = None
+
+    @property
+    def are_even(self) -> bool:
+        return not self.is_sealed and self.begun == self.whole == self.answered
+
+    def feed(self, parser: Any, data: bytes) -> None:
+        if self.is_sealed:
+            return
+        try:
+            parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self.is_sealed = True
+
+
+class _Requests:
+    def __init__(self, counts: _Counts) -> None:
+        self.counts = counts
+
+    def on_message_begin(self) -> None:
+        self.counts.begun += 1
+
+    def on_headers_complete(self) -> None:
+        if self.counts.requests.get_method() in (b"HEAD", b"CONNECT"):
+            self.counts.is_sealed = True  # its answer tells a length and has no body
+
+    def on_message_complete(self) -> None:
+        self.counts.whole += 1
+
+
+class _Answers:
+    def __init__(self, counts: _Counts) -> None:
+        self.counts = counts
+
+    def on_message_complete(self) -> None:
+        self.counts.answered += self.counts.answers.get_status_code() >= 200

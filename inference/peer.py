@@ -1,0 +1,130 @@
+"""The web's side of one worker's line, inside an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import struct
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from inference import frames
+from inference.frames import HEAD, Answer, Kind
+from inference.links import Link, Place
+
+log = logging.getLogger(__name__)
+
+STUCK_AFTER = 3.0  # seconds from a ping without a sign of life
+
+Reply = Callable[[float, Sequence[Answer]], None]
+
+
+class Flight:
+    """A batch that was sent and is not answered yet."""
+
+    __slots__ = ("count", "lost", "reply", "version")
+
+    def __init__(
+        self, version: int, count: int, reply: Reply, lost: Callable[[], None]
+    ) -> None:
+        self.version, self.count, self.reply, self.lost = version, count, reply, lost
+
+
+class Peer(asyncio.Protocol):
+    """A worker: what it holds, what it was asked, and whether it still speaks."""
+
+    def __init__(self, place: Place, told: dict[str, Any], ended: Callable[[], None]):
+        self.place, self._ended = place, ended
+        self.versions: set[int] = set(told.get("versions", ()))
+        self.flights: dict[int, Flight] = {}
+        self.flying: Counter[int] = Counter()
+        self.outstanding = 0  # lists of items
+        self.is_stuck = False
+        self._transport: Any = None
+        self._number, self._buffer = 0, b""
+        self._pinged_at: float | None = None
+
+    @classmethod
+    async def connect(cls, place: Place, ended: Callable[[Peer], None]) -> Peer:
+        """Raises OSError."""
+        loop = asyncio.get_running_loop()
+        link = await loop.run_in_executor(None, Link, place)
+        peer: Peer
+
+        def lost() -> None:
+            ended(peer)
+
+        peer = cls(place, link.told, lost)
+        link.socket.setblocking(False)
+        await loop.create_connection(lambda: peer, sock=link.socket)
+        return peer
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self._ended()
+        self.give_up()
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def ask(self, flight: Flight, seconds: float, lists: Sequence[bytes]) -> None:
+        self._number = (self._number + 1) % 2**32
+        self.flights[self._number] = flight
+        self.flying[flight.version] += 1
+        self.outstanding += flight.count
+        self._transport.write(
+            frames.ask(self._number, flight.version, int(seconds * 1000), lists)
+        )
+
+    def look(self, now: float) -> None:
+        """Ask for a sign of life; without one its batches go elsewhere."""
+        if self._transport is None:
+            return
+        if self._pinged_at is None:
+            self._pinged_at = now
+            self._transport.write(frames.frame(Kind.PING, 0))
+        elif now - self._pinged_at > STUCK_AFTER and not self.is_stuck:
+            log.warning("%s gives no sign of life", self.place.name)
+            self.is_stuck = True
+
+    def give_up(self) -> None:
+        """Let others have what is in flight here."""
+        flights, self.flights = list(self.flights.values()), {}
+        self.flying.clear()
+        self.outstanding = 0
+        for flight in flights:
+            flight.lost()
+
+    def data_received(self, data: bytes) -> None:
+        data = self._buffer + data if self._buffer else data
+        at, size = 0, len(data)
+        while size - at >= HEAD.size:
+            length, kind, number = HEAD.unpack_from(data, at)
+            end = at + 4 + length
+            if end > size:
+                break
+            try:
+                self._take(kind, number, data[at + HEAD.size : end])
+            except (ValueError, struct.error):
+                log.exception("%s speaks nonsense", self.place.name)
+                self.close()
+                return
+            at = end
+        self._buffer = data[at:]
+
+    def _take(self, kind: int, number: int, content: bytes) -> None:
+        self._pinged_at, self.is_stuck = None, False
+        if kind == Kind.PONG:
+            self.versions = set(json.loads(content).get("versions", ()))
+        elif kind == Kind.REPLY and (flight := self.flights.pop(number, None)):
+            self.flying[flight.version] -= 1
+            self.outstanding -= flight.count
+            seconds, answers = frames.read_reply(content)
+            self.versions.add(flight.version)
+            flight.reply(seconds, answers)

@@ -1,0 +1,366 @@
+"""Batches without a timer, bounded lines, deadlines, and workers that die or fall silent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inference import lane, peer
+from inference.frames import Status
+from inference.lane import Found, Lane, Request
+from inference.line import Line
+from inference.links import Place
+
+QUICK, SLOW = Found(1, "quick", 1, 4), Found(2, "slow", 1, 4)
+
+
+class Worker:
+    """A line with a model that doubles; `gate` holds up the slow one, `deadly` items kill it."""
+
+    def __init__(self, name: str, folder: Path, versions: tuple[int, ...] = ()) -> None:
+        self.name, self.versions = name, versions
+        self.gate, self.batches = threading.Event(), list[list[Any]]()
+        self.deadly: Any = object()
+        self.line = Line(self.predict, self.tell)
+        path = folder / f"{name}.sock"
+        self.line.open(path)
+        self.place = Place(name, "1", str(path), "", 0)
+        self.is_frozen = threading.Event()
+
+    def tell(self) -> dict[str, Any]:
+        if self.is_frozen.is_set():
+            self.gate.wait(20)
+        return {"name": self.name, "versions": list(self.versions)}
+
+    def predict(self, version: int, items: Any) -> list[dict[str, Any]]:
+        self.batches.append([version, *items])
+        if version == SLOW.version:
+            assert self.gate.wait(20)
+        if self.deadly in items:
+            self.die()
+        return [{"y": 2 * one} for one in items]
+
+    def die(self) -> None:
+        for one in list(self.line._peers):
+            one.link.shutdown(2)
+
+    def end(self) -> None:
+        self.gate.set()
+        self.line.close()
+
+
+class Known:
+    """Lookups without a database."""
+
+    def __init__(self) -> None:
+        self.addresses = {"quick": QUICK, "slow": SLOW}
+        self.workers: list[Worker] = []
+        self.is_up = True
+        self.is_written_always = False
+
+    def known(self, address: str) -> Found | None:
+        return None if self.is_written_always else self.addresses.get(address)
+
+    async def find(self, address: str) -> Found | None:
+        await asyncio.sleep(0)
+        return self.addresses.get(address)
+
+    async def places(self) -> tuple[list[Place], bool]:
+        return [one.place for one in self.workers], self.is_up
+
+
+class Room:
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.known = folder, Known()
+
+    def worker(self, name: str, *versions: int) -> Worker:
+        one = Worker(name, self.folder, versions)
+        self.known.workers.append(one)
+        return one
+
+    def run(self, play: Callable[[Lane], Awaitable[None]]) -> None:
+        async def serve() -> None:
+            one = Lane(self.known, timeout=5)
+            one.begin()
+            await until(lambda: len(one._peers) == len(self.known.workers))
+            try:
+                await asyncio.wait_for(play(one), 20)
+            finally:
+                one.close()
+
+        asyncio.run(serve())
+
+
+async def until(done: Callable[[], Any]) -> None:
+    while not done():
+        await asyncio.sleep(0.005)
+
+
+class Asked:
+    """A request, and what came of it."""
+
+    def __init__(self, one: Lane, address: str, item: Any, seconds: float = 20) -> None:
+        self.answer: Any = asyncio.get_running_loop().create_future()
+        self.request = Request(
+            address, json.dumps([item]).encode(), time.monotonic() + seconds, self.end
+        )
+        one.ask(self.request)
+
+    def end(self, status: int, content: bytes, found: Found | None) -> None:
+        self.answer.set_result((status, json.loads(content) if content else None))
+
+    async def outputs(self) -> Any:
+        status, content = await self.answer
+        assert status == Status.OUTPUTS, content
+        return content
+
+    async def code(self) -> Any:
+        status, content = await self.answer
+        assert status == Status.PROBLEM, content
+        return content["code"]
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
+    monkeypatch.setattr(lane, "DISCOVER_EVERY", 0.05)
+    monkeypatch.setattr(lane, "LOOK_EVERY", 0.02)
+    one = Room(tmp_path)
+    yield one
+    for worker in one.known.workers:
+        worker.end()
+
+
+def test_what_came_while_batches_were_out_goes_in_the_next(room: Room) -> None:
+    worker = room.worker("one")
+
+    async def play(one: Lane) -> None:
+        first = [Asked(one, "slow", n) for n in range(2)]
+        await until(lambda: len(worker.batches) == 2)
+        rest = [Asked(one, "slow", n) for n in range(2, 12)]
+        worker.gate.set()
+        found = [await asked.outputs() for asked in first + rest]
+        assert found == [[{"y": 2 * n}] for n in range(12)]
+
+    room.run(play)
+    taken = [batch[1:] for batch in worker.batches]
+    assert sorted(taken[:2]) == [[0], [1]]
+    assert [len(batch) for batch in taken[2:]] == [4, 4, 2]
+
+
+def test_a_slow_model_does_not_starve_a_quick_one(room: Room) -> None:
+    worker = room.worker("one")
+
+    async def play(one: Lane) -> None:
+        slow = [Asked(one, "slow", n) for n in range(20)]
+        for n in range(20):
+            assert await Asked(one, "quick", n).outputs() == [{"y": 2 * n}]
+        worker.gate.set()
+        for n, asked in enumerate(slow):
+            assert await asked.outputs() == [{"y": 2 * n}]
+
+    room.run(play)
+
+
+def test_a_batch_goes_to_the_worker_that_has_the_model(room: Room) -> None:
+    room.worker("one", SLOW.version)
+    having = room.worker("two", QUICK.version)
+
+    async def play(one: Lane) -> None:
+        for n in range(8):
+            await Asked(one, "quick", n).outputs()
+
+    room.run(play)
+    assert len(having.batches) == 8
+
+
+def test_another_worker_helps_when_the_line_grows(room: Room) -> None:
+    one, two = room.worker("one", SLOW.version), room.worker("two")
+
+    async def play(lane_: Lane) -> None:
+        asked = [Asked(lane_, "slow", n) for n in range(30)]
+        await until(lambda: one.batches and two.batches)
+        one.gate.set()
+        two.gate.set()
+        for each in asked:
+            await each.outputs()
+
+    room.run(play)
+
+
+def test_a_full_line_says_when_to_come_back(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane, "MOST_WAITING", 5)
+    worker = room.worker("one")
+
+    async def play(one: Lane) -> None:
+        taken = [Asked(one, "slow", n) for n in range(7)]
+        refused = Asked(one, "slow", 7)
+        assert await refused.code() == "busy"
+        assert (await refused.answer)[1]["retry_after"] >= 1
+        worker.gate.set()
+        for asked in taken:
+            await asked.outputs()
+
+    room.run(play)
+
+
+def test_past_its_deadline_a_request_ends_in_line_or_out(room: Room) -> None:
+    worker = room.worker("one")
+
+    async def play(one: Lane) -> None:
+        asked = [Asked(one, "slow", n, 0.1) for n in range(5)]
+        for each in asked:
+            assert await each.code() == "timeout"
+        assert one.outstanding == 0
+        worker.gate.set()
+        assert await Asked(one, "slow", 9).outputs() == [{"y": 18}]
+
+    room.run(play)
+
+
+def test_what_a_client_left_is_not_computed(room: Room) -> None:
+    worker = room.worker("one")
+
+    async def play(one: Lane) -> None:
+        out = [Asked(one, "slow", n) for n in range(2)]
+        left, stays = Asked(one, "slow", 7), Asked(one, "slow", 8)
+        left.request.is_gone = True
+        worker.gate.set()
+        for each in (*out, stays):
+            await each.outputs()
+
+    room.run(play)
+    assert 7 not in [item for batch in worker.batches for item in batch[1:]]
+
+
+def test_when_a_worker_dies_another_answers(room: Room) -> None:
+    one, two = room.worker("one", SLOW.version), room.worker("two")
+    two.gate.set()
+
+    async def play(lane_: Lane) -> None:
+        asked = [Asked(lane_, "slow", n) for n in range(3)]
+        await until(lambda: one.batches)
+        room.known.workers.remove(one)
+        one.die()
+        for n, each in enumerate(asked):
+            assert await each.outputs() == [{"y": 2 * n}]
+        one.end()
+
+    room.run(play)
+
+
+def test_while_the_only_worker_is_away_requests_wait(room: Room) -> None:
+    first = room.worker("one")
+
+    async def play(one: Lane) -> None:
+        asked = Asked(one, "slow", 3)
+        await until(lambda: first.batches)
+        room.known.workers.clear()
+        first.die()
+        await until(lambda: not one._peers)
+        again = room.worker("two")
+        again.gate.set()
+        assert await asked.outputs() == [{"y": 6}]
+        first.end()
+
+    room.run(play)
+
+
+def test_without_any_worker_the_other_lane_explains(room: Room) -> None:
+    room.known.is_up = False
+
+    async def play(one: Lane) -> None:
+        status, _ = await Asked(one, "quick", 1).answer
+        assert status == Status.ODD
+
+    room.run(play)
+
+
+def test_an_address_that_means_nothing_is_left_to_the_other_lane(room: Room) -> None:
+    room.worker("one")
+
+    async def play(one: Lane) -> None:
+        status, _ = await Asked(one, "none", 1).answer
+        assert status == Status.ODD
+        assert not one._queues["none"].waiting
+
+    room.run(play)
+
+
+def test_what_workers_die_of_takes_no_neighbour_along(room: Room) -> None:
+    worker = room.worker("one")
+    worker.deadly = 13
+
+    async def play(one: Lane) -> None:
+        asked = {n: Asked(one, "quick", n) for n in (1, 13, 2, 3)}
+        assert await asked.pop(13).code() == "internal"
+        for n, each in asked.items():
+            assert await each.outputs() == [{"y": 2 * n}]
+
+    room.run(play)
+    assert sum(13 in batch[1:] for batch in worker.batches) == lane.TRIES
+
+
+def test_a_silent_worker_loses_its_batches_to_another(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer, "STUCK_AFTER", 0.1)
+    silent, other = room.worker("one", SLOW.version), room.worker("two")
+    other.gate.set()
+
+    async def play(one: Lane) -> None:
+        silent.is_frozen.set()
+        asked = Asked(one, "slow", 4)
+        assert await asked.outputs() == [{"y": 8}]
+        assert await Asked(one, "slow", 5).outputs() == [{"y": 10}]
+
+    room.run(play)
+    assert [batch[1] for batch in silent.batches] == [4]
+
+
+def test_where_every_look_finds_a_change_each_batch_is_looked_up(room: Room) -> None:
+    room.known.is_written_always = True
+    room.worker("one")
+
+    async def play(one: Lane) -> None:
+        asked = [Asked(one, "quick", n) for n in range(30)]
+        for n, each in enumerate(asked):
+            assert await each.outputs() == [{"y": 2 * n}]
+
+    room.run(play)
+
+
+def test_who_came_after_the_look_is_looked_up_anew(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room.known.is_written_always = True
+    worker = room.worker("one")
+    looked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def find(address: str) -> Found:
+        was = room.known.addresses["quick"]
+        looked.set()
+        await go_on.wait()
+        return was
+
+    monkeypatch.setattr(room.known, "find", find)
+
+    async def play(one: Lane) -> None:
+        early = Asked(one, "quick", 1)
+        await looked.wait()
+        room.known.addresses["quick"] = Found(3, "quick", 2, 4)
+        late = Asked(one, "quick", 2)
+        go_on.set()
+        await early.outputs()
+        await late.outputs()
+
+    room.run(play)
+    assert [[batch[0], batch[1]] for batch in worker.batches] == [[1, 1], [3, 2]]
