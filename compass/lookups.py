@@ -12,7 +12,6 @@ from typing import TypeVar
 
 from django.db import close_old_connections, connection, connections
 
-from compass.api import USE_NOTED_EVERY
 from inference import links
 from inference.gateway import LANE
 from inference.lane import Found
@@ -21,6 +20,7 @@ from registry import clock
 from registry.addresses import resolve
 from registry.errors import Problem
 from registry.models import ApiKey, Node
+from registry.models.key import USE_NOTED_EVERY
 
 KEY_KEPT = 1.0  # seconds, where a change cannot be seen at once
 KEY_RENEWED = 30.0  # seconds, where it can: so that the key's use is noted

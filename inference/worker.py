@@ -131,10 +131,15 @@ class Worker:
             "address": address,
             "port": port,
         }
+        before = Service.objects.filter(service_name=SERVICE, host=self.name).first()
         self._place, _ = Service.register(
             service_name=SERVICE, host=self.name, port=port,
             incarnation=node.incarnation, metadata={**about, "lane": "inference"},
         )  # fmt: skip
+
+        if before is not None:  # its earlier life ended in the middle of its work
+            for version in before.metadata.get("models", []):
+                self.preload(int(version))
 
     def _close_line(self) -> None:
         self._line.close()
