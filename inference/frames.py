@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
+import orjson
+
 HEAD = struct.Struct("!IBI")
 ASK = struct.Struct("!QIH")  # version, milliseconds until nobody waits, how many lists
 REPLY = struct.Struct("!dH")  # seconds of work, how many answers
@@ -97,7 +99,11 @@ def read_reply(content: bytes) -> tuple[float, list[Answer]]:
 
 
 def dumps(value: Any) -> bytes:
-    """JSON as the web's renderer writes it."""
+    """JSON without spaces; the value holds no NaN and no infinity."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # a whole number beyond 64 bits
+        pass
     return json.dumps(
         value, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode()

@@ -88,11 +88,12 @@ class Lookups(Protocol):
 class _Queue:
     """The requests for one address; `seconds` of work a request lately."""
 
-    __slots__ = ("address", "is_looking", "seconds", "waiting")
+    __slots__ = ("address", "flights", "is_looking", "seconds", "waiting")
 
     def __init__(self, address: str) -> None:
         self.address, self.waiting = address, deque[Request]()
         self.seconds, self.is_looking = 0.0, False
+        self.flights = 0  # batches that are out
 
 
 class Lane:
@@ -138,6 +139,8 @@ class Lane:
 
     def _pump(self, queue: _Queue) -> None:
         while queue.waiting and not queue.is_looking:
+            if queue.flights >= IN_FLIGHT * max(1, len(self._peers)):
+                return
             found = self._lookups.known(queue.address)
             if found is None:
                 queue.is_looking = True
@@ -228,6 +231,7 @@ class Lane:
                 spent if not queue.seconds else (0.8 * queue.seconds + 0.2 * spent)
             )
             self._flying.difference_update(batch)
+            queue.flights -= 1
             # Sent before the answers are written: the worker is not to wait for them.
             self._pump(queue)
             for request, (status, content) in zip(batch, answers, strict=True):
@@ -235,6 +239,7 @@ class Lane:
 
         def lost() -> None:
             self._flying.difference_update(batch)
+            queue.flights -= 1
             for request in reversed(batch):
                 request.tries += 1
                 if request.tries >= TRIES:
@@ -246,6 +251,7 @@ class Lane:
             asyncio.get_running_loop().call_soon(self._pump, queue)
 
         self._flying.update(batch)
+        queue.flights += 1
         left = max(one.deadline for one in batch) - time.monotonic()
         flight = Flight(found.version, len(batch), reply, lost)
         peer.ask(flight, left, [one.items for one in batch])

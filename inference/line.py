@@ -30,6 +30,7 @@ from registry.errors import Problem
 log = logging.getLogger(__name__)
 
 SPARE = 4  # threads of a connection that wait for a turn; more end
+QUICK = 0.002  # seconds of a batch for which no other thread is woken to read on
 HANDSHAKE = 5.0  # seconds
 PATH_LIMIT = 100  # bytes of a socket's path; the kernel takes 107
 
@@ -44,6 +45,7 @@ class Line:
         self._listening: list[socket.socket] = []
         self._peers: set[_Peer] = set()
         self._is_closed = False
+        self._seconds: dict[int, float] = {}  # of work a list lately, by version
 
     def open(self, path: Path) -> None:
         """Listen at a socket of this machine; the directory's mode guards it."""
@@ -109,6 +111,18 @@ class Line:
                 answers[n] = failed
         return answers
 
+    def is_quick(self, version: int, count: int) -> bool:
+        """Whether so many lists take no longer than waking another thread is worth."""
+        seconds = self._seconds.get(version)
+        if seconds is None or seconds * count > QUICK:
+            return False
+        return version in self._tell()["versions"]
+
+    def note(self, version: int, seconds: float) -> None:
+        """Remember what a list took; one that took long counts at once."""
+        before = self._seconds.get(version, seconds)
+        self._seconds[version] = max(seconds, 0.8 * before + 0.2 * seconds)
+
     def _listen(self, listening: socket.socket, secret: str | None) -> None:
         listening.listen(64)
         self._listening.append(listening)
@@ -171,7 +185,11 @@ class _Peer:
                 with self._turn:
                     with self._count:
                         self._waiting -= 1
-                    if (found := self._next()) is None:
+                    found = self._next()
+                    while found is not None and self._is_quick(*found):
+                        self._answer(*found)
+                        found = self._next()
+                    if found is None:
                         return
                     with self._count:
                         self.working += 1
@@ -206,6 +224,12 @@ class _Peer:
         self._is_over = True
         return None
 
+    def _is_quick(self, kind: Kind, number: int, content: bytes) -> bool:
+        if len(content) < frames.ASK.size:
+            return False
+        version, _, count = frames.ASK.unpack_from(content)
+        return self.line.is_quick(version, count)
+
     def _answer(self, kind: Kind, number: int, content: bytes) -> None:
         began = time.monotonic()
         read = strict_items if kind is Kind.ASK else json.loads
@@ -213,7 +237,9 @@ class _Peer:
             version, milliseconds, lists = frames.read_ask(content)
             until = began + milliseconds / 1000
             answers = self.line.answer(version, lists, until, read)
-            self._send(frames.reply(number, time.monotonic() - began, answers))
+            spent = time.monotonic() - began
+            self._send(frames.reply(number, spent, answers))
+            self.line.note(version, spent / max(1, len(lists)))
         except OSError:
             self._is_over = True
         except Exception:

@@ -80,7 +80,7 @@ TABLE: dict[str, tuple[Any, dict[str, str], bool]] = {
     "odd request id": (GOOD, {"X-Request-ID": "a b"}, True),
     "with charset": (GOOD, {"Content-Type": "application/json; charset=utf-8"}, True),
     "no model": ({"inputs": [{"x": 1}]}, {}, False),
-    "escapes": (b'{"model": "tiny", "inputs": [{"x": "\\u0041"}]}', {}, False),
+    "escapes": (b'{"model": "tiny", "inputs": [{"x": "\\u0041"}]}', {}, True),
     "surrogate": (b'{"model": "tiny", "inputs": [{"x": "\\ud800"}]}', {}, False),
     "nul": (b'{"model": "tiny", "inputs": [{"x": "\\u0000"}]}', {}, False),
     "nan": (b'{"model": "tiny", "inputs": [{"x": NaN}]}', {}, False),
