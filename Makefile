@@ -15,7 +15,7 @@ SEED ?=
 MINUTES ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo serve test lint chaos bench bench-affinity bench-tabular browser flower
+.PHONY: help install install-dev demo serve test lint chaos bench bench-affinity bench-serving bench-tabular browser flower
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ bench: $(STAMP_DEV) $(STAMP_BENCH) ## Every performance claim against its budget
 bench-affinity: $(STAMP) ## Quality and time on the Davis set: make bench-affinity DAVIS=path
 	@test -n "$(DAVIS)" || { echo "Say where the data is: make bench-affinity DAVIS=path/to/davis.csv.gz"; exit 2; }
 	$(BIN)/python -m bench.affinity "$(DAVIS)"
+
+bench-serving: $(STAMP) ## Predictions beside FastAPI: make bench-serving PEERS=path/to/its/python
+	$(BIN)/python -m bench.serving $(if $(PEERS),--peers $(PEERS))
 
 bench-tabular: $(STAMP_DEV) ## Quality of `tabular` beside scikit-learn
 	$(BIN)/python -m bench.tabular
