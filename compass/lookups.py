@@ -24,7 +24,6 @@ from registry.models.key import USE_NOTED_EVERY
 
 KEY_KEPT = 1.0  # seconds, where a change cannot be seen at once
 KEY_RENEWED = 30.0  # seconds, where it can: so that the key's use is noted
-KEYS_FRESH = 0.001  # seconds that a look at the changes holds for keys
 MOST = 10_000  # addresses or keys
 
 T = TypeVar("T")
@@ -73,7 +72,6 @@ class Database:
         self._as_of = 0
         self._found: dict[str, Found] = {}
         self._keys: dict[str, tuple[float, bool]] = {}
-        self._keys_as_of = 0.0
 
     def known(self, address: str) -> Found | None:
         """The version of that address, if nothing was written since it was found."""
@@ -105,7 +103,6 @@ class Database:
             self._found.clear()
             if self._changes.are_seen:
                 self._keys.clear()
-        self._keys_as_of = time.monotonic()
         return count
 
     async def places(self) -> tuple[list[Place], bool]:
@@ -117,11 +114,9 @@ class Database:
 
     def may_predict(self, digest: str) -> bool | None:
         """Whether the key of that digest may; None if it has to be looked up."""
-        now = time.monotonic()
-        if now - self._keys_as_of > KEYS_FRESH:
-            self._renew()
+        self._renew()
         entry = self._keys.get(digest)
-        if entry is None or entry[0] < now:
+        if entry is None or entry[0] < time.monotonic():
             return None
         return entry[1]
 

@@ -52,7 +52,7 @@ class Running:
     ready: threading.Event = field(default_factory=threading.Event)
     thread: Any = None
 
-    def begin(self, behind: tuple[str, int], timeout: float = 20.0) -> Running:
+    def begin(self, behind: tuple[str, int], timeout: float = 60.0) -> Running:
         async def serve() -> None:
             self.loop, self.stop = asyncio.get_running_loop(), asyncio.Event()
             self.front = Front(behind, timeout=timeout)
@@ -79,7 +79,7 @@ class Running:
         assert not self.thread.is_alive()
 
     def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=90)
 
     def ask(
         self,
