@@ -1,7 +1,8 @@
 """A training of a small network on made-up numbers: as a recipe, with Compass's Trainer, and bare.
 
 The bare loop is what one would write without Compass: no checkpoints, no reports, no wishes.
-Run as a program it trains bare in a process of its own and prints what the loop took.
+Run as a program it trains in a process of its own, with the Trainer (`alone`) or without any of Compass
+(`bare`), and prints what the loop took.
 """
 
 from __future__ import annotations
@@ -83,9 +84,7 @@ def bare(epochs: int, hidden: int) -> tuple[float, float]:
     from training.optimizers import make_optimizer
 
     torch.set_num_threads(1)
-    warm = torch.nn.Linear(1, 1)
-    warm(torch.ones(1, 1)).sum().backward()
-    make_optimizer(warm, "adamw", 1e-3, 0.0).step()  # imports what Compass preloads
+    _warm_up()
     module, inputs, targets = make(hidden)
     began, had = time.perf_counter(), time.process_time()
     optimizer = make_optimizer(module, "adamw", 1e-3, 0.0)
@@ -98,6 +97,42 @@ def bare(epochs: int, hidden: int) -> tuple[float, float]:
             optimizer.zero_grad(set_to_none=True)
             loss.item()
     return time.perf_counter() - began, time.process_time() - had
+
+
+def alone(epochs: int, hidden: int) -> None:
+    """The recipe's own fit as a script, on nothing but a directory."""
+    import torch
+
+    from training.context import Context
+
+    torch.set_num_threads(1)
+    _warm_up()
+    with TemporaryDirectory(prefix="compass-bench-") as folder:
+        places = {
+            name: Path(folder) / name for name in ("checkpoints", "output", "scratch")
+        }
+        for place in places.values():
+            place.mkdir()
+        context = Context(
+            device="cpu",
+            threads=1,
+            resume=False,
+            report=lambda event: None,
+            should_stop=lambda: False,
+            **places,
+        )
+        fit(LoopParams(epochs=epochs, hidden=hidden), Path(folder), context)
+
+
+def _warm_up() -> None:
+    """The first step imports what Compass's launcher holds ready."""
+    import torch
+
+    from training.optimizers import make_optimizer
+
+    module = torch.nn.Linear(1, 1)
+    module(torch.ones(1, 1)).sum().backward()
+    make_optimizer(module, "adamw", 1e-3, 0.0).step()
 
 
 @contextmanager
@@ -145,4 +180,8 @@ RECIPE = Recipe(
 )
 
 if __name__ == "__main__":
-    print(*bare(int(sys.argv[1]), int(sys.argv[2])))
+    numbers = int(sys.argv[2]), int(sys.argv[3])
+    if sys.argv[1] == "alone":
+        alone(*numbers)
+    else:
+        print("loop took {:.6f} cpu {:.6f}".format(*bare(*numbers)))
