@@ -36,8 +36,12 @@ def facts(end: Mapping[str, Any]) -> dict[str, Any]:
     """What the attempt keeps of the script itself, instead of its job process's."""
     if end.get("event") != "exited":
         return {}
-    peak = {"peak_memory": end["peak_memory"]} if end["peak_memory"] else {}
-    return {"exit_code": end["exit_code"], "signal": end["signal"], **peak}
+    return {
+        "exit_code": end["exit_code"],
+        "signal": end["signal"],
+        "peak_memory": end["peak_memory"]
+        or None,  # none if it was too short to be seen
+    }
 
 
 def is_its_own(supervisor: Supervisor) -> bool:

@@ -239,6 +239,14 @@ def test_a_script_that_kills_its_keeper_leaves_nothing(
     assert nothing_left(task)
 
 
+def test_the_peak_of_a_short_script_is_not_its_job_processes(
+    script: Script, supervise: Supervise
+) -> None:
+    task = script("exit 3")
+    supervise(task)
+    assert (task.attempts.get().peak_memory or 0) < 50 * 2**20
+
+
 def test_memory_beyond_what_it_asked_for_is_its_reason(
     script: Script, supervise: Supervise
 ) -> None:
