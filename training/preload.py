@@ -14,6 +14,8 @@ import signal
 import psutil
 import torch  # noqa: F401
 
+from training.scripts import environment
+
 MODULES = ("torch._dynamo", "training.trainer", "training.recipes.affinity.fit")
 
 MADV_DONTNEED = 4
@@ -39,3 +41,4 @@ for name in MODULES:
     with contextlib.suppress(ImportError):
         importlib.import_module(name)
 release_code()
+environment.hide_own()

@@ -74,11 +74,22 @@ def words(spec: Mapping[str, Any]) -> dict[str, str]:
 
 
 def forget_own() -> None:
-    """Empty the environment that /proc/PID/environ shows of this process: it holds secrets."""
-    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-    start, end = (int(fields[field - 2]) for field in (ENV_START, ENV_END))
+    """Empty this process's environment, which holds secrets, and what /proc shows of it."""
     for name in list(os.environ):
         del os.environ[name]
+    _empty_room()
+
+
+def hide_own() -> None:
+    """Keep this process's environment, but not where /proc/PID/environ shows it to scripts."""
+    for name, value in os.environ.items():
+        os.environ[name] = value  # the C library has its own copy from now on
+    _empty_room()
+
+
+def _empty_room() -> None:
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    start, end = (int(fields[field - 2]) for field in (ENV_START, ENV_END))
     if 0 < start < end:
         ctypes.memset(start, 0, end - start)
 

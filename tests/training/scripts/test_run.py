@@ -103,6 +103,15 @@ def test_the_environment_is_clean_and_names_the_task(
     assert outer.strip() == "", "the job process shows its environment"
 
 
+def test_the_launcher_shows_no_environment_and_keeps_it(run: Start) -> None:
+    one = run(
+        "above=$(awk '/^PPid/ {print $2}' /proc/$PPID/status)\n"
+        "tr -d '\\0' < /proc/$above/environ; echo $LANG"
+    )
+    one.wait()
+    assert one.text().strip() == os.environ.get("LANG", "C.UTF-8")
+
+
 def test_it_stays_on_its_cpus(run: Start) -> None:
     allowed = sorted(os.sched_getaffinity(0))
     one = run("grep Cpus_allowed_list /proc/self/status", affinity=allowed[-1:])
