@@ -109,7 +109,10 @@ def _gpus(text: str) -> int:
 
 
 class OlderJob(serializers.Serializer[Any]):
-    """The older scheduler's words for a job; those it does not know are passed over."""
+    """The older scheduler's words for a job; null is as good as left out.
+
+    Those it does not know are passed over.
+    """
 
     name = serializers.CharField(max_length=200, allow_blank=True, default="")
     account = serializers.CharField(
@@ -132,6 +135,11 @@ class OlderJob(serializers.Serializer[Any]):
     exclusive = serializers.BooleanField(default=False)
     nodes = CountField(default=1, at_most=1)
 
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict):
+            data = {name: value for name, value in data.items() if value is not None}
+        return super().to_internal_value(data)
+
 
 class OlderSubmission(serializers.Serializer[Any]):
     """`{job, script}`; the script may also stand in the job."""
@@ -141,6 +149,7 @@ class OlderSubmission(serializers.Serializer[Any]):
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, dict):
+            data = {name: value for name, value in data.items() if value is not None}
             job = data.get("job", {})
             inner = job.get("script") if isinstance(job, dict) else None
             data = {"job": {}, **({"script": inner} if inner else {}), **data}

@@ -204,6 +204,16 @@ def test_counts_that_cannot_be_are_refused(api: APIClient, value: Any) -> None:
     refused(submit(api, cpus_per_task=value), "job.cpus_per_task")
 
 
+@pytest.mark.parametrize("field", sorted({*FULL, "gpus", "nodes"}))
+def test_null_is_as_good_as_left_out(api: APIClient, field: str) -> None:
+    made(submit(api, **{field: None}))
+
+
+def test_a_job_of_null_is_as_good_as_left_out(api: APIClient) -> None:
+    body = {"job": None, "script": "true"}
+    made(api.post("/jobs/submit", body, format="json"))
+
+
 def test_more_nodes_than_one_are_refused(api: APIClient) -> None:
     refused(submit(api, nodes=2), "job.nodes")
 
