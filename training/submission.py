@@ -127,9 +127,10 @@ def refuse_too_large(lane: str, needs: Resources) -> None:
         return
     asked, _ = asked_and_had(lacking(largest, needs))
     top = largest.capacity
+    size = f"{count(top.cpus, 'CPU')}, {count(top.gpus, 'GPU')} and {gib(top.memory)}"
     raise Problem(
         "resources_too_large",
         f"No {lane} node could ever hold {asked}; the largest for it, {largest.node}, "
-        f"has {count(top.cpus, 'CPU')}, {count(top.gpus, 'GPU')} and {gib(top.memory)}.",
-        errors={"resources": [f"at most {top.as_dict()}"]},
+        f"has {size}.",
+        errors={"resources": [f"at most {size}"]},
     )

@@ -180,6 +180,9 @@ def test_the_soft_limit_comes_before_the_hard_one(api: APIClient) -> None:
 def test_larger_than_any_node_is_refused(api: APIClient, node: Node) -> None:
     answer = post(api, resources={"cpus": 64})
     assert (answer.status_code, answer.json()["code"]) == (422, "resources_too_large")
+    [text] = answer.json()["errors"]["resources"]
+    assert text.startswith(f"at most {node.cpus} CPUs, ")
+    assert text.removeprefix("at most ") in answer.json()["detail"]
 
 
 def test_a_gpu_leads_to_its_lane(api: APIClient) -> None:
