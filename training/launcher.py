@@ -17,7 +17,7 @@ from typing import Any
 from training import job as job_module
 from training import lease, marks
 from training.processes import group_members, signal_group, start_ticks
-from training.scripts import shim
+from training.scripts import groups, shim
 
 log = logging.getLogger(__name__)
 
@@ -106,11 +106,15 @@ class Job:
     def kill(self) -> None:
         if self._mark is not None:
             marks.kill(marks.carriers(self._mark))
+            groups.end(f"{self._mark:x}")
         signal_group(self.pid, signal.SIGKILL)
 
     def members(self) -> list[int]:
         """The processes of it that still live."""
-        marked = [] if self._mark is None else marks.carriers(self._mark)
+        marked: list[int] = []
+        if self._mark is not None:
+            # Who took the mark off is still in the attempt's control group.
+            marked = marks.carriers(self._mark) or groups.members(f"{self._mark:x}")
         return marked or group_members(self.pid)
 
     def close(self) -> None:

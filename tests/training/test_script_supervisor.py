@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ from registry.states import State
 from tests.training.conftest import log_of
 from training import cores, ending, marks, orphans, script_ending, supervisor
 from training.orphans import place_of
+from training.processes import start_ticks
 from training.script_submission import submit as submit_script
+from training.scripts import groups
 
 pytestmark = pytest.mark.django_db
 
@@ -134,7 +137,7 @@ def test_a_script_that_removes_its_directory_ends_as_it_says(
     task = script(f"{text}\nexit 0")
     supervise(task)
     task = fresh(task)
-    assert (task.state, task.message) == (State.COMPLETED, "")
+    assert (task.state, task.message[:500]) == (State.COMPLETED, ""), task.message
     assert set(files_of(task)) <= {"stdout", "stderr"}
     assert nothing_left(task)
 
@@ -350,3 +353,27 @@ def test_cpus_are_given_once_and_come_back(
     cores.give_back("1-1")
     cores.give_back("1-1")
     assert cores.take("3-1", 2) == [0, 1]
+
+
+def can_make_groups() -> bool:
+    one = groups.Group("probe", 0)
+    made = bool(one._made)
+    one.remove()
+    return made
+
+
+@pytest.mark.skipif(
+    not can_make_groups(), reason="control groups cannot be made here by this user"
+)
+def test_what_takes_its_mark_off_and_kills_its_keeper_is_ended_by_its_group(
+    script: Script, supervise: Supervise, tmp_path: Path
+) -> None:
+    note = tmp_path / "note"
+    task = script(
+        '(ulimit -R 1000000; setsid bash -c \'trap "" TERM; sleep 600 & echo $! >'
+        f" {note}; sleep 600' &); while [ ! -s {note} ]; do sleep 0.05; done\n"
+        "kill -9 $PPID; sleep 600"
+    )
+    supervise(task)
+    assert start_ticks(int(note.read_text())) is None
+    assert fresh(task).state == State.FAILED

@@ -6,6 +6,8 @@ the tree has to do.
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -84,12 +86,41 @@ def own_groups() -> list[tuple[int, Path]]:
     return sorted(found, reverse=True)
 
 
+def members(name: str) -> list[int]:
+    """The processes in the groups of the attempt of that name, wherever they got to."""
+    found: set[int] = set()
+    for _, parent in own_groups():
+        found.update(_pids(parent / f"{PREFIX}{name}"))
+    return sorted(found)
+
+
+def end(name: str) -> None:
+    """Kill all in the groups of that attempt, and remove them; for when its shim is gone."""
+    for _, parent in own_groups():
+        _end(parent / f"{PREFIX}{name}")
+
+
 def remove_leftovers(prefix: str) -> None:
     """Kill what is left in groups whose names begin so, and remove them."""
     for _, parent in own_groups():
         for directory in parent.glob(f"{PREFIX}{prefix}*"):
-            _write(directory / "cgroup.kill", "1")
-            _remove(directory)
+            _end(directory)
+
+
+def _end(directory: Path) -> None:
+    if not directory.exists():
+        return
+    _write(directory / "cgroup.kill", "1")
+    for pid in _pids(directory):  # version 1 has no such file
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    _remove(directory)
+
+
+def _pids(directory: Path) -> list[int]:
+    return [int(word) for word in _read(directory / "cgroup.procs").split()]
 
 
 def _limit(directory: Path, memory: int) -> bool:

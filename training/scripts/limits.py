@@ -108,7 +108,9 @@ def _size(directory: Path) -> int:
 
 
 def _free(directory: Path) -> tuple[int, int]:
-    """Bytes that are free on its disk, and that there are in all."""
+    """Bytes that are free on its disk, and that there are in all; the script may have removed it."""
+    while not directory.exists():
+        directory = directory.parent
     found = os.statvfs(directory)
     return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
 
