@@ -76,6 +76,10 @@ class Stack:
     def start(self, *, second: bool = True) -> None:
         """Start all and wait until it is ready. Raises NotReady."""
         self._start("stack")
+        address = self.data / "address"
+        self.until(address.exists, "the stack has an address", READY_WITHIN)
+        # The port asked for may be somebody else's.
+        self.port = int(address.read_text().rpartition(":")[2])
         self.until(self.is_ready, "the stack is ready", READY_WITHIN)
         if second:
             for name in self._commands.keys() - {"stack"}:

@@ -241,7 +241,9 @@ def problems(world: World) -> list[str]:
         row = {"state": task.state, "reason": task.reason, "attempt": task.attempt}
         attempts = list(task.attempts.values("number", "finished_at"))
         versions = ModelVersion.objects.filter(task=task).count()
-        evidence[task.pk] = Evidence({**row, "message": task.message}, attempts, versions)
+        evidence[task.pk] = Evidence(
+            {**row, "message": task.message}, attempts, versions
+        )
         if task.state != State.COMPLETED:
             found.lost.append(f"{task.name} is {task.state}")
         if Task.objects.filter(name=task.name).count() > 1:
