@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from django.db import transaction
@@ -14,7 +15,6 @@ from rest_framework.response import Response
 
 from registry import clock, dispatcher
 from registry.cancellation import cancel
-from registry.errors import Problem
 from registry.idempotency import once
 from registry.models import Node, Stale, Task
 from registry.states import PLACED, State
@@ -74,16 +74,8 @@ class CancelJob(Jobs):
     @extend_schema(request=None, responses=CancelledShape)
     def post(self, request: Request, pk: str) -> Response:
         task = self.get_object()
-        try:
-            if task.state != State.CANCELLED:
-                cancel(task)
-        except Stale:
-            task.refresh_from_db()
-            if task.state != State.CANCELLED:
-                text = (
-                    f"The job is {STATES[State(task.state)]} and cannot be cancelled."
-                )
-                raise Problem("wrong_state", text) from None
+        with suppress(Stale):  # it is over, and the answer says how
+            cancel(task)
         transaction.on_commit(dispatcher.nudge, robust=True)
         task.refresh_from_db()
         return Response({"job_id": str(task.pk), "state": STATES[State(task.state)]})
