@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,9 @@ from registry.models import Task
 from registry.states import State
 
 MOST = 100  # values of one name
+# Ids by which two tasks may stand in another order than their moments of creation: a submit
+# takes its moment before its id, and the elements of an array that of their head.
+OUT_OF_ORDER = 50_000
 OF_ELEMENTS = ("array", "elements", "node")  # names that show the elements of arrays
 
 
@@ -83,8 +87,16 @@ class TaskFilter(filters.FilterSet):  # type: ignore[misc]
         distinct=True,
         help_text="those that depend on this task",
     )
-    created_after = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gt")
+    created_after = filters.IsoDateTimeFilter(method="since")
     q = filters.CharFilter(field_name="name", lookup_expr="icontains")
+
+    def since(self, rows: Any, name: str, moment: datetime.datetime) -> Any:
+        """Those created after it; by their ids as well, in whose order lists are read."""
+        after = Task.objects.filter(created_at__gt=moment).order_by("created_at", "pk")
+        first = after.values_list("pk", flat=True).first()
+        if first is None:
+            return rows.none()
+        return rows.filter(created_at__gt=moment, pk__gt=first - OUT_OF_ORDER)
 
     class Meta:
         model = Task

@@ -170,10 +170,7 @@ class Task(Life):
                     condition=Q(array=None),
                     name=f"task_listed{''.join(f'_{name}' for name in fields)}",
                 )
-                for fields in ([], ["owner"], ["state"], ["kind"])
-            ),
-            models.Index(
-                fields=["reason", "-id"], condition=~Q(reason=""), name="task_of_reason"
+                for fields in ([], ["owner"], ["state"], ["kind"], ["reason"])
             ),
             models.Index(fields=["created_at", "id"], name="task_created"),
         ]

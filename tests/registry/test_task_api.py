@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from rest_framework.test import APIClient
 from registry import arrays, logs, store, stream
 from registry.models import Node, Task
 from registry.states import State
+from tests.conftest import Clock
 
 pytestmark = pytest.mark.django_db
 
@@ -209,6 +211,25 @@ def test_filters_and_pages_go_newest_first(api: APIClient, submit: Submit) -> No
     assert [row["name"] for row in found] == ["n0"]
     assert api.get("/api/v1/tasks?state=odd").status_code == 422
     assert api.get("/api/v1/tasks?cursor=odd").status_code == 404
+
+
+def test_created_after_is_exact_though_ids_came_in_another_order(
+    api: APIClient, submit: Submit, time: Clock
+) -> None:
+    tasks = [submit(name=f"n{i}") for i in range(4)]
+    for task, minute in zip(tasks, (3, 1, 2, 4), strict=True):
+        at = time() + datetime.timedelta(minutes=minute)
+        Task.objects.filter(pk=task.pk).update(created_at=at)
+
+    def after(minutes: float) -> list[str]:
+        at = time() + datetime.timedelta(minutes=minutes)
+        found = api.get(f"/api/v1/tasks?created_after={at:%Y-%m-%dT%H:%M:%SZ}").json()
+        return [row["name"] for row in found["results"]]
+
+    assert after(0) == ["n3", "n2", "n1", "n0"]
+    assert after(1) == ["n3", "n2", "n0"]
+    assert after(2) == ["n3", "n0"]
+    assert after(4) == []
 
 
 def test_the_stream_tells_state_metric_log_and_end_and_can_go_on(
