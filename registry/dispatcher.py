@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from django.db import connection
 
@@ -19,18 +20,27 @@ from registry import scheduler
 
 log = logging.getLogger(__name__)
 
-REST = 0.5  # times what a pass took, between it and the next: the others write then
-LONGEST_REST = 1.0  # seconds
+# Times what a pass took, between it and the next: the others write and compute then. After one
+# that placed nothing longer, for the next will hardly find more.
+REST, REST_IN_VAIN = 0.5, 4.0
+LONGEST_REST = 0.5  # seconds
 FULL = 100  # tasks placed by one pass, and none left out: it saw a part of the line
 IDLE = 60.0  # seconds without a wish, after which thread and connection end
 
 
+class Outcome(NamedTuple):
+    """What a pass did: how many it placed, and whether more may stand behind what it saw."""
+
+    placed: int = 0
+    more: bool = False
+
+
 class Dispatcher:
-    """Runs passes when asked to; `run` is one pass, and tells whether another may find more."""
+    """Runs passes when asked to; `run` is one pass."""
 
     def __init__(
         self,
-        run: Callable[[], object],
+        run: Callable[[], Outcome],
         *,
         rest: Callable[[float], object] = time.sleep,
         idle: float = IDLE,
@@ -62,18 +72,19 @@ class Dispatcher:
         try:
             while self._is_wished():
                 wish, began = self._wished, time.monotonic()
-                more = False
+                outcome = Outcome()
                 try:
-                    more = bool(self._run())
+                    outcome = self._run()
                 except Exception as error:
                     log.warning("The regular dispatch places it: %s", error)
                     connection.close()
                 with self._changed:
                     self._done = wish
-                    self._wished += more
+                    self._wished += outcome.more
                     self._changed.notify_all()
                 took = time.monotonic() - began
-                self._rest(min(took * REST, LONGEST_REST))
+                rest = REST if outcome.placed else REST_IN_VAIN
+                self._rest(min(took * rest, LONGEST_REST))
         finally:
             connection.close()
 
@@ -86,10 +97,11 @@ class Dispatcher:
             return False
 
 
-def one_pass() -> bool:
-    """Place; True if all that was seen of the line found a place, and more may stand behind."""
+def one_pass() -> Outcome:
+    """Place. If all that was seen of a long line found a place, more may stand behind it."""
     plan = scheduler.dispatch()
-    return len(plan.places) >= FULL and not plan.waits
+    placed = len(plan.places)
+    return Outcome(placed, placed >= FULL and not plan.waits)
 
 
 _current = Dispatcher(one_pass)

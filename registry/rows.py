@@ -49,6 +49,14 @@ class Found(Generic[M]):
         ]
 
 
+def number(sql: str, *values: object) -> int:
+    """The one number that a query answers with."""
+    given: list[Any] = [_adapted(value) for value in values]
+    with connection.cursor() as cursor:
+        cursor.execute(sql, given)
+        return int(cursor.fetchone()[0])
+
+
 def write(sql: str, *values: object) -> int:
     """Run a statement that changes rows; how many."""
     given: list[Any] = [_adapted(value) for value in values]

@@ -10,12 +10,17 @@ from registry.models import Attempt, Lane, Node, Reservation, Task, Use, UserLim
 from registry.placement import Absent, Booking, Gpu, Holding, Limit, Offer
 from registry.placement.sizes import Size
 from registry.resources import Resources
+from registry.rows import Found
 from registry.states import State
 
 HELD = (
     "pk", "node", "owner", "cpus", "gpus", "memory", "gpu_memory",
     "assigned_at", "started_at", "time_limit", "expected",
 )  # fmt: skip
+
+OF_LANE = Found(  # asked at each submit
+    Node, ["name", "lane", "cpus", "memory", "gpus"], "WHERE lane = %s ORDER BY name"
+)
 
 
 class Supply(NamedTuple):
@@ -49,7 +54,7 @@ def look(moment: datetime.datetime) -> Supply:
 
 def sizes(lane: str) -> list[Size]:
     """All nodes of the lane that are known, up or not, as large as they are."""
-    rows = Node.objects.filter(lane=lane)
+    rows = OF_LANE.rows(lane)
     return [Size(node.name, node.capacity, gpus_of(node)) for node in rows]
 
 

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import datetime
 
-from django.db.models import Q
-
-from registry import dependencies
+from registry import dependencies, rows
 from registry.models import Task
 from registry.states import State
 
+MOST = 500  # tasks before another that are counted
+# Asked at each submit.
+BEFORE = """
+    SELECT COUNT(*) FROM (
+        SELECT 1 FROM registry_task
+        WHERE lane = %s AND state = 'pending' AND NOT held AND array_size IS NULL
+          AND (priority > %s OR (priority = %s AND id < %s))
+        LIMIT %s
+    ) AS line
+"""
 NEW = "It was accepted lately; the next pass over the line will say why it waits."
 
 
@@ -43,14 +51,11 @@ def _in_line(task: Task) -> list[str]:
         waiting = task.elements.filter(state=State.PENDING).order_by("pk")
         first = waiting.exclude(waiting_for=[]).first()
         return list(first.waiting_for) if first else [NEW]
-    first_ones = Q(priority__gt=task.priority) | Q(
-        priority=task.priority, pk__lt=task.pk
-    )
-    rows = Task.objects.filter(
-        first_ones, lane=task.lane, state=State.PENDING, held=False, array_size=None
-    )
-    if count := rows.count():
+    before = task.lane, task.priority, task.priority, task.pk, MOST + 1
+    if count := rows.number(BEFORE, *before):
         one = count == 1
         text = f"{count} task{'' if one else 's'} of its lane"
+        if count > MOST:
+            text = f"More than {MOST} tasks of its lane"
         return [f"{text} {'is' if one else 'are'} before it in the line."]
     return [NEW]

@@ -30,14 +30,13 @@ class ScriptViewSet(TaskViewSet):
 
     @extend_schema(request=ScriptRequest, responses={202: TaskSerializer})
     def create(self, request: Request) -> Response:
+        asked = ScriptRequest(data=request.data)
+        asked.is_valid(raise_exception=True)
+
         def accept() -> Response:
-            asked = ScriptRequest(data=request.data)
-            asked.is_valid(raise_exception=True)
             task = submit(request.user, asked.validated_data)
             transaction.on_commit(dispatcher.nudge, robust=True)
-            response = self._shown(task)
-            response["Location"] = f"/api/v1/tasks/{task.pk}"
-            return response
+            return self._accepted(task)
 
         return once(request, accept)
 

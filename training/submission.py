@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from registry import clock, recipes, sniff, store, submission, supply, uploads
+from registry import recipes, sniff, store, submission, supply, uploads
 from registry.errors import Problem
 from registry.models import Node, Task, Upload
 from registry.placement.sizes import (
@@ -90,7 +90,7 @@ def choose_lane(asked: str) -> str:
     """`auto` is the GPU lane where a node of it is up, else the CPU lane."""
     if asked != "auto":
         return asked
-    return "gpu" if Node.objects.up(clock.now()).filter(lane="gpu").exists() else "cpu"
+    return "gpu" if any(node.lane == "gpu" for node in Node.objects.up_now()) else "cpu"
 
 
 def choose_resources(recipe: Recipe, lane: str, asked: Mapping[str, int]) -> Resources:

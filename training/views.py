@@ -30,9 +30,10 @@ class TrainingViewSet(TaskViewSet):
 
     @extend_schema(request=TrainRequest, responses={202: TaskSerializer})
     def create(self, request: Request) -> Response:
+        asked = TrainRequest(data=request.data)
+        asked.is_valid(raise_exception=True)
+
         def accept() -> Response:
-            asked = TrainRequest(data=request.data)
-            asked.is_valid(raise_exception=True)
             task = submit(request.user, asked.validated_data)
             transaction.on_commit(dispatcher.nudge, robust=True)
             return self._accepted(task)

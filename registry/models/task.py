@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime
 import math
+from functools import cache
 from typing import Any, Self
 
 from django.conf import settings
@@ -30,12 +31,10 @@ class TaskQuerySet(models.QuerySet["Task"]):
 
     def usual_duration(self, owner: Any, template: str) -> int | None:
         """The 95th percentile of this user's latest runs of it, in seconds; None if none."""
-        rows = self.filter(owner=owner, template=template, state=State.COMPLETED)
-        ends = rows.order_by("-pk").values_list("started_at", "finished_at")
         took = sorted(
-            (end - start).total_seconds()
-            for start, end in ends[:REMEMBERED]
-            if start and end
+            (task.finished_at - task.started_at).total_seconds()
+            for task in _past().rows(owner.pk, template)
+            if task.started_at and task.finished_at
         )
         return math.ceil(took[(len(took) * 19 - 1) // 20]) if took else None
 
@@ -242,3 +241,13 @@ class Task(Life):
     def hint(self) -> str:
         because = REASONS.get(self.reason)
         return because.hint if because else ""
+
+
+@cache
+def _past() -> rows.Found[Task]:
+    return rows.Found(
+        Task,
+        ["started_at", "finished_at"],
+        "WHERE owner_id = %s AND template = %s AND state = 'completed'"
+        f" ORDER BY id DESC LIMIT {REMEMBERED}",
+    )

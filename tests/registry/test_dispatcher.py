@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from registry import dispatcher
-from registry.dispatcher import LONGEST_REST, Dispatcher
+from registry.dispatcher import LONGEST_REST, Dispatcher, Outcome
 from registry.models import Node, Task
 from registry.placement import Plan
 from registry.states import State
@@ -26,10 +26,11 @@ class Passes:
         self.begun, self.may_end = threading.Semaphore(0), threading.Semaphore(0)
         self.count = 0
 
-    def __call__(self) -> None:
+    def __call__(self) -> Outcome:
         self.begun.release()
         assert self.may_end.acquire(timeout=WITHIN)
         self.count += 1
+        return Outcome()
 
 
 @pytest.fixture
@@ -81,10 +82,11 @@ def test_a_pass_that_fails_does_not_end_the_dispatcher(
     outcomes: Iterator[Any] = iter([RuntimeError("Away."), None])
     seen: list[Any] = []
 
-    def run() -> None:
+    def run() -> Outcome:
         seen.append(outcome := next(outcomes))
         if outcome:
             raise outcome
+        return Outcome()
 
     made = Dispatcher(run, rest=lambda seconds: None, idle=0.0)
     made.nudge()
@@ -99,9 +101,9 @@ def test_a_pass_that_may_have_left_more_behind_is_followed_by_another() -> None:
     left = iter([True, True, False])
     seen: list[bool] = []
 
-    def run() -> bool:
+    def run() -> Outcome:
         seen.append(more := next(left))
-        return more
+        return Outcome(1, more)
 
     made = Dispatcher(run, rest=lambda seconds: None, idle=0.0)
     made.nudge()
@@ -120,21 +122,31 @@ def test_more_is_looked_for_behind_a_full_window(
     plan.places.update(dict.fromkeys(range(placed)))  # type: ignore[arg-type]
     plan.waits.update({-n - 1: ["It waits."] for n in range(waiting)})
     monkeypatch.setattr(dispatcher.scheduler, "dispatch", lambda: plan)
-    assert dispatcher.one_pass() is more
+    assert dispatcher.one_pass() == (placed, more)
 
 
-def test_between_passes_the_others_may_write() -> None:
+def test_between_passes_the_others_may_write_longer_after_one_in_vain() -> None:
     rests: list[float] = []
-    made = Dispatcher(lambda: None, rest=rests.append, idle=0.0)
-    for _ in range(3):
+    outcomes = iter([Outcome(1), Outcome(0)])
+
+    def run() -> Outcome:
+        threading.Event().wait(0.01)
+        return next(outcomes)
+
+    made = Dispatcher(run, rest=rests.append, idle=0.0)
+    for _ in range(2):
         made.nudge()
         assert made.flush(WITHIN)
-    assert all(0 < rest <= LONGEST_REST for rest in rests)
+        if (thread := made._thread) is not None:
+            thread.join(WITHIN)
+    assert 0 < rests[0] < rests[1] <= LONGEST_REST
 
 
 def test_an_idle_dispatcher_has_no_thread_and_begins_again() -> None:
     count: list[int] = []
-    made = Dispatcher(lambda: count.append(1), rest=lambda seconds: None, idle=0.0)
+    made = Dispatcher(
+        lambda: count.append(1) or Outcome(), rest=lambda seconds: None, idle=0.0
+    )
     made.nudge()
     assert made.flush(WITHIN)
     thread = made._thread
@@ -164,7 +176,7 @@ def test_a_forked_child_has_a_dispatcher_of_its_own() -> None:
 def test_what_is_asked_for_is_placed(
     node: Node, submit: Callable[..., Task], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = Dispatcher(lambda: dispatcher.scheduler.dispatch(), idle=0.0)
+    made = Dispatcher(dispatcher.one_pass, idle=0.0)
     task = submit()
     made.nudge()
     assert made.flush(WITHIN)
