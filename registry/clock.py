@@ -18,3 +18,10 @@ def now() -> datetime.datetime:
         cursor.execute("SELECT clock_timestamp()")
         moment: datetime.datetime = cursor.fetchone()[0]
     return moment
+
+
+def in_sql() -> tuple[str, list[object]]:
+    """The database's time as a part of a statement, with its values."""
+    if connection.vendor == "postgresql":
+        return "clock_timestamp()", []
+    return "%s", [now()]

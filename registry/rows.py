@@ -49,6 +49,13 @@ class Found(Generic[M]):
         ]
 
 
+def quick_commit() -> str:
+    """For an UPDATE that may be forgotten if the database's machine fails: do not wait."""
+    if connection.vendor != "postgresql":
+        return ""
+    return "FROM (SELECT set_config('synchronous_commit', 'off', true)) AS quick"
+
+
 def number(sql: str, *values: object) -> int:
     """The one number that a query answers with."""
     given: list[Any] = [_adapted(value) for value in values]

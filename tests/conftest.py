@@ -43,6 +43,7 @@ class Messages:
 def time(monkeypatch: pytest.MonkeyPatch) -> Clock:
     moving = Clock(datetime.datetime(2026, 1, 5, 9, 0, tzinfo=datetime.UTC))
     monkeypatch.setattr(clock, "now", moving)
+    monkeypatch.setattr(clock, "in_sql", lambda: ("%s", [moving()]))
     return moving
 
 

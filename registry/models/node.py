@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SUSPECT_AFTER = datetime.timedelta(seconds=15)
 LOST_AFTER = datetime.timedelta(seconds=30)
 BEAT_EVERY = datetime.timedelta(seconds=5)
-BEAT = "UPDATE registry_node SET beat_at = %s WHERE id = %s AND incarnation = %s"
+BEAT = "UPDATE registry_node SET beat_at = {moment} {quick} WHERE id = %s AND incarnation = %s"
 
 
 class NodeQuerySet(models.QuerySet["Node"]):
@@ -128,7 +128,9 @@ class Node(models.Model):
         False if another one took its name.
         """
         if not changes:
-            return rows.write(BEAT, clock.now(), self.pk, self.incarnation) == 1
+            moment, values = clock.in_sql()
+            sql = BEAT.format(moment=moment, quick=rows.quick_commit())
+            return rows.write(sql, *values, self.pk, self.incarnation) == 1
         mine = Node.objects.filter(pk=self.pk, incarnation=self.incarnation)
         return mine.update(beat_at=clock.now(), **changes) == 1
 
