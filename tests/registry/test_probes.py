@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from registry import broker, probes, tasks
+from registry import broker, membership, probes, tasks
 from registry.models import Node, Task
 from registry.scheduler import dispatch
 from registry.states import State
@@ -149,7 +149,10 @@ def test_a_message_carries_many_of_a_node(
     ]
 
 
-def test_the_celery_task_needs_a_node(placed: list[Task]) -> None:
+def test_the_celery_task_needs_a_node(
+    placed: list[Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership, "_here", None)
     with pytest.raises(LookupError):
         tasks.probe([list(pair) for pair in pairs(placed)])
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -54,7 +56,8 @@ def test_it_runs_in_its_own_directory_with_nothing_to_read_and_defaults_for_sign
     one.wait()
     pwd, ignored, blocked = one.text().splitlines()
     assert pwd == str(one.work)
-    assert int(ignored.split()[1], 16) == 0
+    # 32 and 33 are the C library's own, and stay as whoever started the tests left them.
+    assert int(ignored.split()[1], 16) & ~(0b11 << 31) == 0
     assert int(blocked.split()[1], 16) == 0
 
 
@@ -103,13 +106,21 @@ def test_the_environment_is_clean_and_names_the_task(
     assert outer.strip() == "", "the job process shows its environment"
 
 
-def test_the_launcher_shows_no_environment_and_keeps_it(run: Start) -> None:
-    one = run(
-        "above=$(awk '/^PPid/ {print $2}' /proc/$PPID/status)\n"
-        "tr -d '\\0' < /proc/$above/environ; echo $LANG"
+def test_the_launcher_shows_no_environment_and_keeps_it() -> None:
+    # In a process of its own: whichever test comes first has started this one's launcher.
+    code = (
+        "import os, training.preload\n"
+        "print(repr(open('/proc/self/environ').read().strip(chr(0))), os.environ['WORD'])"
     )
-    one.wait()
-    assert one.text().strip() == os.environ.get("LANG", "C.UTF-8")
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "WORD": "kept"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert told.stdout == "'' kept\n"
 
 
 def test_it_stays_on_its_cpus(run: Start) -> None:
