@@ -43,6 +43,7 @@ class Line:
     def __init__(self, predict: Predict, tell: Callable[[], dict[str, Any]]) -> None:
         self._predict, self._tell = predict, tell
         self._listening: list[socket.socket] = []
+        self._socket: tuple[Path, tuple[int, int]] | None = None
         self._peers: set[_Peer] = set()
         self._is_closed = False
         self._seconds: dict[int, float] = {}  # of work a list lately, by version
@@ -54,6 +55,7 @@ class Line:
         listening = socket.socket(socket.AF_UNIX)
         listening.bind(str(path))
         path.chmod(0o600)
+        self._socket = path, _identity(path)
         self._listen(listening, secret=None)
 
     def open_tcp(self, host: str, port: int) -> int:
@@ -73,8 +75,20 @@ class Line:
             except OSError:
                 pass
             listening.close()
+        self._remove_socket()
         for peer in list(self._peers):
             peer.stop_reading()
+
+    def _remove_socket(self) -> None:
+        """Remove the file, unless another life of the worker listens there by now."""
+        if self._socket is None:
+            return
+        path, identity = self._socket
+        try:
+            if _identity(path) == identity:
+                path.unlink()
+        except FileNotFoundError:
+            pass
 
     @property
     def outstanding(self) -> int:
@@ -255,6 +269,12 @@ class _Peer:
         if self.working == 0:
             self.line._peers.discard(self)
             self.link.close()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Which file stands there; an inode alone may be given out again."""
+    found = path.stat()
+    return found.st_ino, found.st_ctime_ns
 
 
 def socket_path(name: str) -> Path:

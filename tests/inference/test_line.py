@@ -206,3 +206,14 @@ def test_a_line_is_a_service_until_its_worker_stops(
 def test_a_path_that_is_too_long_is_shortened(settings: Any, tmp_path: Path) -> None:
     settings.DATA_DIR = tmp_path / ("x" * 120)
     assert len(str(line.socket_path("inference@one"))) < line.PATH_LIMIT
+
+
+def test_a_closed_line_leaves_no_file_but_that_of_its_successor(tmp_path: Path) -> None:
+    path = tmp_path / "one.sock"
+    first, second = (Line(lambda *_: [], dict) for _ in range(2))
+    first.open(path)
+    second.open(path)
+    first.close()
+    assert path.exists()
+    second.close()
+    assert not path.exists()
