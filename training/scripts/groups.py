@@ -11,6 +11,8 @@ import signal
 import time
 from pathlib import Path
 
+from training.processes import start_ticks
+
 PREFIX = "compass-"
 MOUNTS = Path("/proc/self/mountinfo")
 OWN = Path("/proc/self/cgroup")
@@ -87,11 +89,11 @@ def own_groups() -> list[tuple[int, Path]]:
 
 
 def members(name: str) -> list[int]:
-    """The processes in the groups of the attempt of that name, wherever they got to."""
+    """The living processes in the groups of the attempt of that name, wherever they got to."""
     found: set[int] = set()
     for _, parent in own_groups():
         found.update(_pids(parent / f"{PREFIX}{name}"))
-    return sorted(found)
+    return sorted(pid for pid in found if start_ticks(pid) is not None)
 
 
 def end(name: str) -> None:
