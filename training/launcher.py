@@ -15,7 +15,7 @@ from select import select
 from typing import Any
 
 from training import job as job_module
-from training import lease, marks
+from training import lease, marks, remains
 from training.processes import group_members, signal_group, start_ticks
 from training.scripts import groups, shim
 
@@ -111,10 +111,7 @@ class Job:
 
     def members(self) -> list[int]:
         """The processes of it that still live."""
-        marked: list[int] = []
-        if self._mark is not None:
-            # Who took the mark off is still in the attempt's control group.
-            marked = marks.carriers(self._mark) or groups.members(f"{self._mark:x}")
+        marked = [] if self._mark is None else remains.living(self._mark)
         return marked or group_members(self.pid)
 
     def close(self) -> None:

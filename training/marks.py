@@ -22,6 +22,7 @@ ROUNDS = 400
 PAUSE = 0.005  # seconds between rounds
 CHASES = 50  # a few milliseconds
 NEAR = 8  # numbers of processes
+QUIET = 3  # rounds without one before it is believed
 
 
 def of_node(place: str) -> int:
@@ -43,14 +44,10 @@ def put(mark: int) -> None:
 
 def carriers(mark: int) -> list[int]:
     """The living processes of that job, or with a node's mark of all its jobs."""
-    is_node = not mark & ((1 << JOB_BITS) - 1)
-    shift = JOB_BITS if is_node else 0
     return [
         int(name)
         for name in os.listdir("/proc")  # noqa: PTH208  # a hundred times a second
-        if name.isdigit()
-        and _limit(int(name)) >> shift == mark >> shift
-        and start_ticks(int(name)) is not None
+        if name.isdigit() and _is_of(int(name), mark) and start_ticks(int(name))
     ]
 
 
@@ -63,26 +60,30 @@ def of_process(pid: int) -> int:
 def end(mark: int) -> int:
     """Kill all of them, and wait until the kernel has them gone; how many are left."""
     left: list[int] = []
+    quiet = 0
     for _ in range(ROUNDS):
         left = [pid for pid in carriers(mark) if pid != os.getpid()]
-        if not left:
-            return 0
         kill(left)
-        chase(mark)
+        quiet = 0 if chase(mark) or left else quiet + 1
+        if quiet == QUIET:
+            return 0
         time.sleep(PAUSE)
     return len(left)
 
 
-def chase(mark: int) -> None:
+def chase(mark: int) -> int:
     """Kill what forks and ends so fast that a list of processes is old before it is read.
 
-    Each of its lives has the newest number or one close to it.
+    Each of its lives has the newest number or one close to it. Returns how many it found.
     """
+    found = 0
     for _ in range(CHASES):
         newest = int(Path("/proc/loadavg").read_text().split()[-1])
         for pid in range(max(2, newest - NEAR), newest + NEAR):
-            if pid != os.getpid() and _limit(pid) == mark:
+            if pid != os.getpid() and _is_of(pid, mark) and start_ticks(pid):
                 send(pid, signal.SIGKILL)
+                found += 1
+    return found
 
 
 def kill(pids: list[int], number: int = signal.SIGKILL) -> None:
@@ -110,6 +111,11 @@ def _group(pid: int) -> int:
         return os.getpgid(pid)
     except (ProcessLookupError, PermissionError):
         return 0
+
+
+def _is_of(pid: int, mark: int) -> bool:
+    shift = 0 if mark & ((1 << JOB_BITS) - 1) else JOB_BITS
+    return _limit(pid) >> shift == mark >> shift
 
 
 def _limit(pid: int) -> int:

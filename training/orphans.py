@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections import defaultdict
 from collections.abc import Iterable
 from datetime import timedelta
 
@@ -15,7 +14,7 @@ from django.db import transaction
 from registry import clock
 from registry.models import Attempt, Incident
 from registry.models.node import LOST_AFTER
-from training import marks
+from training import marks, remains
 from training.processes import boot_id, group_members, is_alive, signal_group
 
 log = logging.getLogger(__name__)
@@ -45,13 +44,14 @@ def is_gone(attempt: Attempt) -> bool:
         beat = attempt.task.beat_at
         return beat is None or beat <= clock.now() - LOST_AFTER
     assert attempt.pid_started is not None
-    found = marks.carriers(mark_of(attempt, attempt.node.name))
+    mark = mark_of(attempt, attempt.node.name)
+    found = remains.living(mark)
     lives = is_alive(attempt.pid, attempt.pid_started, attempt.boot)
     if lives or found:
         log.warning("Ending process %s, left by %s", attempt.pid, attempt)
     if lives:
         signal_group(attempt.pid, signal.SIGKILL)
-    if found and marks.end(mark_of(attempt, attempt.node.name)):
+    if found and remains.end(mark):
         return False
     for _ in range(GONE_WITHIN if lives else 0):
         if not group_members(attempt.pid):
@@ -63,10 +63,7 @@ def is_gone(attempt: Attempt) -> bool:
 def end_orphans(node: str) -> int:
     """End the marked processes of this node whose attempt is over; how many there were."""
     # The processes before the rows: what begins in between is in no list of them.
-    found: defaultdict[int, list[int]] = defaultdict(list)
-    for pid in marks.carriers(marks.of_node(place_of(node))):
-        if mark := marks.of_process(pid):
-            found[mark].append(pid)
+    found = remains.of_node(marks.of_node(place_of(node)))
     if not found:
         return 0
     mine = Attempt.objects.filter(node__name=node).select_related("task")
@@ -79,7 +76,7 @@ def end_orphans(node: str) -> int:
         for attempt in mine.filter(finished_at__gt=clock.now() - LATELY)
     }
     for mark, pids in found.items():
-        left = marks.end(mark)
+        left = remains.end(mark)
         _tell(node, over.get(mark), pids, left)
     return sum(len(pids) for pids in found.values())
 

@@ -91,9 +91,23 @@ def own_groups() -> list[tuple[int, Path]]:
 def members(name: str) -> list[int]:
     """The living processes in the groups of the attempt of that name, wherever they got to."""
     found: set[int] = set()
-    for _, parent in own_groups():
-        found.update(_pids(parent / f"{PREFIX}{name}"))
+    for version, parent in own_groups():
+        directory = parent / f"{PREFIX}{name}"
+        if version == 2 and directory.exists():
+            return _members(directory)
+        found.update(_pids(directory))
     return sorted(pid for pid in found if start_ticks(pid) is not None)
+
+
+def populated(prefix: str) -> list[str]:
+    """The names that begin so of groups of version 2 with living processes in them."""
+    return [
+        directory.name.removeprefix(PREFIX)
+        for version, parent in own_groups()
+        if version == 2
+        for directory in parent.glob(f"{PREFIX}{prefix}*")
+        if _is_populated(directory)
+    ]
 
 
 def end(name: str) -> None:
@@ -119,6 +133,18 @@ def _end(directory: Path) -> None:
         except ProcessLookupError:
             continue
     _remove(directory)
+
+
+def _members(directory: Path) -> list[int]:
+    """The processes of a group of version 2; of one that forks all the time, its last number."""
+    pids: list[int] = []
+    while not pids and _is_populated(directory):
+        pids = _pids(directory)
+    return pids
+
+
+def _is_populated(directory: Path) -> bool:
+    return "populated 1" in _read(directory / "cgroup.events")
 
 
 def _pids(directory: Path) -> list[int]:

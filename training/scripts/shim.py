@@ -28,7 +28,9 @@ from training.scripts.limits import Limits, Verdict
 from training.scripts.output import Output
 
 TICK = 0.1  # seconds between looks at memory and disk
-ROUNDS = 400  # of killing, 5 ms each
+PATIENCE = 5.0  # seconds of killing
+CHASES = 200  # a few milliseconds
+PAUSE = 0.002  # seconds between rounds
 
 
 def main(spec: Mapping[str, Any], reports: Connection, wishes: Connection) -> None:
@@ -191,34 +193,40 @@ class Shim:
             if number and tree.listens(pid, number):
                 marks.send(pid, number)
 
-    def _reap(self) -> None:
+    def _reap(self) -> bool:
+        """Wait for what has ended; whether a process that the script began is left."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return
+                return False
             if not pid:
-                return
+                return True
             if pid == self._program:
                 self._status = status
 
     def _end_all(self) -> int:
-        """Kill every process that the script began; how many the kernel does not let go."""
-        left: set[int] = set()
-        for _ in range(ROUNDS):
-            self._reap()
-            left = {*tree.descendants(os.getpid()), *marks.carriers(self._spec["mark"])}
-            left.discard(os.getpid())
-            if not left:
-                return 0
+        """Kill every process that the script began; how many the kernel does not let go.
+
+        A list of processes may miss one that forks and ends all the time. But who adopts orphans
+        and has no child has no descendant.
+        """
+        until = since_boot() + PATIENCE
+        while self._reap():
+            if since_boot() > until:
+                return len(tree.descendants(os.getpid()))
             if self._group is not None:
                 self._group.kill()
-            marks.kill(list(left))
-            marks.chase(self._spec["mark"])
+            marks.kill(tree.descendants(os.getpid()))
             for source in self._output.sources:
                 self._output.read(source)
-            time.sleep(0.005)
-        return len(left)
+            for _ in range(CHASES):
+                if not self._reap():
+                    return 0
+                for pid in tree.children():
+                    marks.send(pid, signal.SIGKILL)
+            time.sleep(PAUSE)
+        return 0
 
     def _conclude(self, left: int) -> None:
         if self._is_silent:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from training import marks
+from training import marks, remains
 from training.launcher import Job, Launcher
 from training.scripts import environment
 
@@ -69,7 +69,7 @@ class Run:
         return self.end
 
     def living(self) -> list[int]:
-        return marks.carriers(self.mark)
+        return remains.living(self.mark)
 
 
 @pytest.fixture
@@ -83,6 +83,6 @@ def run(launcher: Launcher, tmp_path: Path) -> Iterator[Callable[..., Run]]:
 
     yield run
     for one in runs:
-        marks.end(one.mark)
+        remains.end(one.mark)
         one.until(lambda one=one: one.job.is_over)
         one.job.close()

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.training.scripts.conftest import PLACE, Run
-from training import marks
+from training import marks, remains
 from training.processes import start_ticks
 from training.scripts import groups
 
@@ -100,7 +100,7 @@ def test_the_death_of_the_shim_alone_leaves_what_the_mark_finds(
     one = begun(run, escape, tmp_path, "sleep 600")
     os.kill(one.job.pid, signal.SIGKILL)
     one.until(lambda: one.job.is_over)
-    assert marks.end(marks.of_node(PLACE)) == 0
+    assert remains.end(one.mark) == 0
     assert one.living() == []
 
 
@@ -124,8 +124,8 @@ def test_the_death_of_worker_and_launcher_ends_everything(tmp_path: Path) -> Non
     )
     wait_for(lambda: note.exists() and note.read_text())
     mark = marks.of_node(f"{PLACE} death")
-    marked = marks.carriers(mark)
-    assert len(marked) >= 4  # the shim, bash, its sleep and the one that went away
+    # The shim, bash, its sleep and the one that went away.
+    wait_for(lambda: len(marks.carriers(mark)) >= 4)
     worker.kill()
     worker.wait()
     wait_for(lambda: not marks.carriers(mark))
@@ -136,7 +136,7 @@ import sys, time
 from pathlib import Path
 from tests.training.scripts import conftest
 from training.launcher import Launcher
-from training import marks
+from training import marks, remains
 conftest.PLACE = f"{sys.argv[3]} death"
 if __name__ == "__main__":
     one = conftest.Run(Launcher(["training.job", "training.scripts.shim"]), Path(sys.argv[1]) / "run", sys.argv[2])
