@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from django.db import connection
@@ -24,6 +24,20 @@ ARRAYS = 50  # arrays with a limit that each user has looked at
 AT_ONCE = 500  # rows of one statement
 PARTS = 100  # owners of one statement
 OWNER, LOWEST = -(10**9) - 1, -(10**9) - 2  # stand for values in a statement
+OWNERS = """
+    WITH RECURSIVE line(owner) AS (
+        SELECT MIN(owner_id) FROM registry_task
+        WHERE lane = %s AND state = 'pending' AND NOT held AND array_size IS NULL
+        UNION ALL
+        SELECT (
+            SELECT MIN(owner_id) FROM registry_task
+            WHERE lane = %s AND state = 'pending' AND NOT held AND array_size IS NULL
+              AND owner_id > line.owner
+        )
+        FROM line WHERE line.owner IS NOT NULL
+    )
+    SELECT owner FROM line WHERE owner IS NOT NULL
+"""
 FIELDS = (
     "pk", "lane", "owner", "priority", "cpus", "gpus", "memory", "gpu_memory",
     "created_at", "time_limit", "expected", "array", "waiting_for", "estimated_start",
@@ -50,7 +64,7 @@ def look(moment: datetime.datetime) -> dict[int, Waiting]:
     free = line.exclude(array__in=bounded.keys()) if bounded else line
     keys: list[int] = []
     for lane in LANES:
-        keys += _of_lane(free.filter(lane=lane), list(_owners(lane)))
+        keys += _of_lane(free.filter(lane=lane), _owners(lane))
     for head, room in bounded.items():
         elements = line.filter(array=head).order_by("pk").values_list("pk", flat=True)
         keys += elements[:room] if room > 0 else []
@@ -61,15 +75,11 @@ def look(moment: datetime.datetime) -> dict[int, Waiting]:
     return found
 
 
-def _owners(lane: str) -> Iterator[int]:
+def _owners(lane: str) -> list[int]:
     """Those with tasks in line, each found by one step through the index."""
-    line = Task.objects.filter(
-        state=State.PENDING, held=False, array_size=None, lane=lane
-    ).order_by("owner")
-    last = line.values_list("owner", flat=True).first()
-    while last is not None:
-        yield last
-        last = line.filter(owner__gt=last).values_list("owner", flat=True).first()
+    with connection.cursor() as cursor:
+        cursor.execute(OWNERS, [lane, lane])
+        return [owner for (owner,) in cursor.fetchall()]
 
 
 def _of_lane(line: QuerySet[Task], owners: list[int]) -> list[int]:
