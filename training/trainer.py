@@ -158,10 +158,15 @@ class Trainer:
         start = state.batch - state.batch % config.accumulation
         group = batches[start : start + config.accumulation]
         indices = batches[state.batch]
-        with self._autocast():
+        if self.half is None:
             loss = self.loss(self.module, indices)
-        share = len(indices) / sum(len(one) for one in group)
-        self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
+        else:
+            with self._autocast():
+                loss = self.loss(self.module, indices)
+        part = loss
+        if len(group) > 1:
+            part = loss * (len(indices) / sum(len(one) for one in group))
+        self.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
         state.loss_sum += self._finite(loss) * len(indices)
         state.seen += len(indices)
         state.batch += 1
@@ -285,7 +290,7 @@ class Trainer:
 
     def _autocast(self) -> AbstractContextManager[Any]:
         kind = torch.device(self.context.device).type
-        return torch.autocast(kind, dtype=self.half, enabled=self.half is not None)
+        return torch.autocast(kind, dtype=self.half)
 
     def _fingerprint(self, data: str) -> str:
         shapes = {name: list(v.shape) for name, v in self.module.state_dict().items()}
