@@ -110,7 +110,7 @@ REST_FRAMEWORK = {
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["compass.api.HasScope"],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_RENDERER_CLASSES": ["registry.rendering.QuickJSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["compass.api.StrictJSONParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "compass.api.ProblemNegotiation",
     "DEFAULT_PAGINATION_CLASS": "compass.api.NewestFirst",

@@ -14,7 +14,6 @@ from registry.kinds import LANES
 from registry.models import Task
 from registry.placement import Demand
 from registry.resources import Resources
-from registry.states import State
 
 LOOK_AT = 200  # waiting tasks of each user on each lane looked at in one pass
 OF_A_LEVEL = 20  # of them from each priority below what fills that

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 # Times what a pass took, between it and the next: the others write and compute then. After one
 # that placed nothing longer, for the next will hardly find more.
-REST, REST_IN_VAIN = 0.5, 4.0
+REST, REST_IN_VAIN = 0.5, 10.0
 LONGEST_REST = 0.5  # seconds
 FULL = 100  # tasks placed by one pass, and none left out: it saw a part of the line
 IDLE = 60.0  # seconds without a wish, after which thread and connection end

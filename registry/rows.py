@@ -7,7 +7,7 @@ it. Here the statement is kept, and the values of each field are converted as th
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Generic, TypeVar
 
@@ -15,6 +15,7 @@ from django.db import connection
 from django.db.models import CharField, ForeignKey, IntegerField, Model, TextField
 
 M = TypeVar("M", bound=Model)
+Writers = tuple[tuple[str, Callable[..., Any] | None], ...]
 MOST_VALUES = 30_000  # of one statement; SQLite takes 32,766
 PLAIN = (CharField, TextField, IntegerField, ForeignKey)  # kept as they are
 
@@ -74,13 +75,9 @@ def write(sql: str, *values: object) -> int:
 
 def insert(row: Model) -> None:
     """Write a new row and give it its id; no signals, no default of the database."""
-    sql, fields = _insertion(type(row))
-    values = [
-        field.get_db_prep_save(field.pre_save(row, True), connection)
-        for field in fields
-    ]
+    sql, writers = _insertion(type(row))
     with connection.cursor() as cursor:
-        cursor.execute("".join(sql), values)
+        cursor.execute("".join(sql), _values(row, writers))
         row.pk = cursor.fetchone()[0]
     row._state.adding, row._state.db = False, connection.alias
 
@@ -89,21 +86,10 @@ def insert_all(rows: Sequence[Model]) -> None:
     """Write new rows of one model by as few statements as may be, and give them their ids."""
     if not rows:
         return
-    sql, fields = _insertion(type(rows[0]))
-    begin, marks, end = sql
-    writers = [
-        (field.attname, None if isinstance(field, PLAIN) else field.get_db_prep_save)
-        for field in fields
-    ]
-    size = MOST_VALUES // len(fields)
+    (begin, marks, end), writers = _insertion(type(rows[0]))
+    size = MOST_VALUES // len(writers)
     for part in (rows[at : at + size] for at in range(0, len(rows), size)):
-        values = [
-            getattr(row, name)
-            if write is None
-            else write(getattr(row, name), connection)
-            for row in part
-            for name, write in writers
-        ]
+        values = [value for row in part for value in _values(row, writers)]
         with connection.cursor() as cursor:
             cursor.execute(begin + ", ".join([marks] * len(part)) + end, values)
             keys = cursor.fetchall()
@@ -111,16 +97,27 @@ def insert_all(rows: Sequence[Model]) -> None:
             row.pk, row._state.adding, row._state.db = key, False, connection.alias
 
 
+def _values(row: Model, writers: Writers) -> list[Any]:
+    return [
+        getattr(row, name) if write is None else write(getattr(row, name), connection)
+        for name, write in writers
+    ]
+
+
 @cache
-def _insertion(model: type[Model]) -> tuple[tuple[str, str, str], list[Any]]:
-    """The statement: what is before the values of a row, their marks, what is behind."""
+def _insertion(model: type[Model]) -> tuple[tuple[str, str, str], Writers]:
+    """The statement, before, at and behind a row's values; and how each value is written."""
     key = model._meta.pk
     assert key is not None
     fields = [field for field in model._meta.concrete_fields if field is not key]
     columns = ", ".join(f'"{field.column}"' for field in fields)
     marks = ", ".join(["%s"] * len(fields))
     begin = f'INSERT INTO "{model._meta.db_table}" ({columns}) VALUES '  # noqa: S608
-    return (begin, f"({marks})", f' RETURNING "{key.column}"'), fields
+    writers = tuple(
+        (field.attname, None if isinstance(field, PLAIN) else field.get_db_prep_save)
+        for field in fields
+    )
+    return (begin, f"({marks})", f' RETURNING "{key.column}"'), writers
 
 
 @cache

@@ -11,7 +11,6 @@ from rest_framework.decorators import action
 from rest_framework.exceptions import ValidationError
 from rest_framework.generics import GenericAPIView
 from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
-from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
@@ -20,6 +19,7 @@ from registry import dispatcher, jail, logs, orders, store, stream
 from registry.errors import CATALOGUE, Problem
 from registry.filters import TaskFilter
 from registry.models import Task
+from registry.rendering import QuickJSONRenderer
 from registry.serializers.shapes import ErrorEntry, FileEntry, LogPiece, results
 from registry.serializers.tasks import (
     AttemptSerializer,
@@ -120,7 +120,7 @@ class TaskViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Task]):
     @action(
         detail=True,
         pagination_class=None,
-        renderer_classes=[JSONRenderer, stream.EventStreamRenderer],
+        renderer_classes=[QuickJSONRenderer, stream.EventStreamRenderer],
     )
     def events(self, request: Request, pk: str) -> HttpResponseBase:
         task = self.get_object()
