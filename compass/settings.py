@@ -73,7 +73,7 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
         # Immediate: a transaction that begins by reading cannot fail when it comes to write.
         "transaction_mode": "IMMEDIATE",
         "timeout": 15,  # seconds
-        "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;",
+        "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;PRAGMA temp_store=MEMORY;",
     }
 else:
     # A server that is cut off says nothing: its connections end in time for a worker to
