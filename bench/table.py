@@ -143,13 +143,12 @@ def fill(count: int) -> None:
 def asker(name: str) -> Callable[[str], Any]:
     """Asks the web application itself, as that user."""
     from django.contrib.auth.models import User
-    from django.core.handlers.wsgi import WSGIHandler
 
+    from compass.wsgi import application as handler
     from registry.models import ApiKey
 
     user = User.objects.get(username=name)
     _, key = ApiKey.make(user, "bench", ["read", "admin"])
-    handler = WSGIHandler()
 
     def ask(path: str) -> Any:
         where, _, query = path.partition("?")
