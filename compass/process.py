@@ -16,7 +16,8 @@ from compass.ready import READY_FD
 
 FIRST_BACK_OFF = 0.5  # seconds; doubled at each death
 LONGEST_BACK_OFF = 30.0  # seconds
-GOOD_LIFE = 60.0  # seconds of life after which the back-off begins anew
+GOOD_LIFE = 10.0  # seconds of life after which the back-off begins anew
+SOON_AGAIN = 3  # deaths of a ready child, one after the other, that lengthen no back-off
 MENDED_AFTER = 3  # deaths in a row before it was ready
 
 
@@ -56,6 +57,7 @@ class Process:
     due: float = 0.0
     back_off: float = FIRST_BACK_OFF
     failures: int = 0
+    deaths: int = 0  # since its last good life
     _pipe: int = -1
 
     def start(self) -> None:
@@ -175,17 +177,19 @@ class Process:
             pass  # no room for the copy: at the next look
 
     def _plan_restart(self, status: int) -> str:
-        last = ""
-        if self.phase is not Phase.READY:
+        last, was_ready = "", self.phase is Phase.READY
+        if not was_ready:
             last, self.failures = "\n" + tail(self.log, 5), self.failures + 1
         if self.age >= GOOD_LIFE:
-            self.back_off = FIRST_BACK_OFF
+            self.back_off, self.deaths = FIRST_BACK_OFF, 0
+        self.deaths += 1
         self.phase, self.due = Phase.WAITING, self.clock() + self.back_off
         text = (
             f"{self.name} {ending(status)}; it starts again in {self.back_off:g} s"
             f" (log: {self.log}){last}"
         )
-        self.back_off = min(2 * self.back_off, LONGEST_BACK_OFF)
+        if not was_ready or self.deaths > SOON_AGAIN:
+            self.back_off = min(2 * self.back_off, LONGEST_BACK_OFF)
         return text
 
     def _close_pipe(self) -> None:

@@ -86,6 +86,25 @@ def test_a_dead_child_is_started_again_later_and_later(
     look_until(child, Phase.WAITING)
 
 
+def test_a_ready_child_that_is_killed_a_few_times_is_soon_back(
+    make: Callable[..., Process], seconds: Seconds
+) -> None:
+    child = make("import time; time.sleep(60)", probe=lambda: True)
+    child.start()
+    waits = []
+    for _ in range(6):
+        look_until(child, Phase.READY)
+        child.kill()
+        look_until(child, Phase.WAITING)
+        waits.append(child.due - seconds.now)
+        seconds.now = child.due
+        child.look()
+    assert waits == [0.5, 0.5, 0.5, 0.5, 1, 2]
+    look_until(child, Phase.READY)
+    child.kill()
+    look_until(child, Phase.WAITING)
+
+
 def test_after_a_good_life_the_back_off_begins_anew(
     make: Callable[..., Process], seconds: Seconds
 ) -> None:
