@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
+from functools import cache
 
 from inference import engines
 from inference.cache import Facts, Loaded
@@ -48,6 +50,7 @@ def load(facts: Facts) -> Loaded:
     try:
         recipe = recipes.get(facts.recipe)
         use_one_thread()
+        leave_torch_out_of_garbage()
         predictor = recipes.load(recipe.predictor)
         model: Loaded = predictor.load(directory, device())
     except Exception as error:
@@ -75,6 +78,15 @@ def use_one_thread() -> None:
 
         torch.set_num_threads(1)
         _ready.is_set = True
+
+
+@cache
+def leave_torch_out_of_garbage() -> None:
+    """Once torch is there: a search through all of it for garbage holds up every answer."""
+    import torch  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
 
 
 def free_device_memory() -> None:
