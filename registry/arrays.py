@@ -40,7 +40,7 @@ def parse(text: str) -> Indexes:
     limit = None
     if percent:
         if not re.fullmatch(r"[0-9]{1,9}", bound) or int(bound) == 0:
-            raise _wrong("after % stands how many may run at a time, 1 or more")
+            raise _wrong("after % stands how many may run at a time, 1 to 999999999")
         limit = int(bound)
     found: set[int] = set()
     for part in listed.split(","):

@@ -209,13 +209,15 @@ class Life(Array, Wishes):
         if self.pause_requested_at and self.state == State.RUNNING:
             return self.pause(f"Paused on request. {message}", **attempt)
         moment = clock.now()
+        again = moment + wait if wait else None
         self._move(
             Move.RELEASE,
             at=moment,
             say=message,
             reason=reason,
             message=message,
-            not_before=moment + wait if wait else None,
+            not_before=again,
+            estimated_start=again,
             beat_at=None,
             release_requested_at=None,
             resume_from="checkpoint",

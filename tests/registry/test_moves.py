@@ -334,6 +334,7 @@ def test_a_counted_reason_is_tried_again_after_a_doubling_wait(
         assert (task.state, task.retries) == (State.PENDING, number + 1)
         wait = (task.not_before or time()) - time()
         assert 0.8 * BACK_OFF * 2**number <= wait <= 1.2 * BACK_OFF * 2**number
+        assert again(task).estimated_start == again(task).not_before
         assert task not in Task.objects.in_line(time())
         time.forward(seconds=wait.total_seconds())
         assert task in Task.objects.in_line(time())
