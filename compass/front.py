@@ -33,11 +33,13 @@ class Front:
     def __init__(self, behind: tuple[str, int], *, timeout: float) -> None:
         from compass.lookups import Database
         from inference.lane import Lane
+        from inference.traffic import RAW, Counter
 
         self.behind, self.timeout = behind, timeout
         self.visitors: set[Visitor] = set()
         self.database = Database()
         self.lane = Lane(self.database, timeout=timeout)
+        self.counter = Counter(RAW)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self, host: str, port: int, stop: asyncio.Event) -> None:
@@ -57,6 +59,7 @@ class Front:
             if visitor.transport is not None:
                 visitor.transport.close()
         self.lane.close()
+        self.database.write(self.counter, is_last=True)
         for task in list(self._tasks):
             task.cancel()
 
@@ -94,6 +97,7 @@ class Front:
             now = time.monotonic()
             for visitor in list(self.visitors):
                 visitor.look(now)
+            self.database.write(self.counter)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -14,10 +14,10 @@ from django.db import close_old_connections, connection, connections
 
 from inference import links
 from inference.gateway import LANE
-from inference.lane import Found
 from inference.links import Place
+from inference.routes import Found, find
+from inference.traffic import Counter
 from registry import clock
-from registry.addresses import resolve
 from registry.errors import Problem
 from registry.models import ApiKey, Node
 from registry.models.key import USE_NOTED_EVERY
@@ -69,6 +69,9 @@ class Database:
     def __init__(self) -> None:
         self._changes = Changes()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lookups")
+        # Apart from the lookups: a writer may wait long for its turn.
+        self._writing = ThreadPoolExecutor(1, thread_name_prefix="writing")
+        self._written: Future[object] = self._writing.submit(int)
         self._as_of = 0
         self._found: dict[str, Found] = {}
         self._keys: dict[str, tuple[float, bool]] = {}
@@ -78,20 +81,11 @@ class Database:
         self._renew()
         return self._found.get(address)
 
-    async def find(self, address: str) -> Found | None:
-        """The version of that address now; None if there is none."""
-
-        def look() -> Found | None:
-            try:
-                row = resolve(address)
-            except Problem:
-                return None
-            batch = (row.engine or {}).get("batch") or 0
-            return Found(row.pk, row.model.name, row.number, batch)
-
+    async def find(self, address: str) -> Found:
+        """The version of that address now. Raises Problem `unknown_model`."""
         before = self._renew()
-        found = await self._run(look)
-        if found is not None and self._renew() == before and len(self._found) < MOST:
+        found = await self._run(lambda: find(address))
+        if self._renew() == before and len(self._found) < MOST:
             self._found[address] = found
         return found
 
@@ -135,15 +129,23 @@ class Database:
             self._keys.clear()
         self._keys[digest] = time.monotonic() + seconds, may
 
+    def write(self, counter: Counter, *, is_last: bool = False) -> None:
+        """Add what was counted to its row in a while, one time after the other."""
+        if (self._written.done() or is_last) and (figures := counter.take()):
+            self._written = self._writing.submit(counter.write, figures)
+
     def close(self) -> None:
-        self._thread.submit(connections.close_all)
-        self._thread.shutdown()
+        for thread in (self._thread, self._writing):
+            thread.submit(connections.close_all)
+            thread.shutdown()
         self._changes.close()
 
     async def _run(self, work: Callable[[], T]) -> T:
         def fresh() -> T:
             try:
                 return work()
+            except Problem:
+                raise
             except Exception:
                 close_old_connections()
                 raise

@@ -8,49 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
-import os
-import re
 import time
-from types import SimpleNamespace
+from random import getrandbits
 from typing import TYPE_CHECKING, Any
 
-from compass import heads
-from compass.api import problem_body
+from compass import asks, heads, replies
+from compass.chain import Chain
 from compass.heads import Head
 from compass.tunnel import Tunnel
 from inference.frames import Status, dumps
-from inference.lane import Found, Request
+from inference.requests import Request
+from inference.routes import Found
 from registry.errors import Problem
 
 if TYPE_CHECKING:
     from compass.front import Front
+    from inference.lane import Lane
 
 MOST_EARLY = 64 * 1024  # bytes read ahead of an answer
 PATIENCE = 5.0  # seconds for a request to be whole; then Django waits for it
-ADDRESS = rb'"([A-Za-z0-9][A-Za-z0-9._-]{0,99}(?:[:@][A-Za-z0-9._-]{1,60})?)"'
-S = rb"[ \t\r\n]*"
-MODEL, INPUTS = rb'"model"' + S + b":" + S + ADDRESS, rb'"inputs"' + S + b":" + S
-MODEL_FIRST = re.compile(
-    S + rb"\{" + S + MODEL + S + b"," + S + INPUTS + rb"(\[.*\])" + S + rb"\}" + S,
-    re.DOTALL,
-)
-MODEL_LAST = re.compile(
-    S + rb"\{" + S + INPUTS + rb"(\[.*\])" + S + b"," + S + MODEL + S + rb"\}" + S,
-    re.DOTALL,
-)
-SECURE = (
-    b"X-Frame-Options: DENY\r\nX-Content-Type-Options: nosniff\r\n"
-    b"Referrer-Policy: same-origin\r\nCross-Origin-Opener-Policy: same-origin\r\n"
-)
-COMMON = b"Allow: POST, OPTIONS\r\n" + SECURE
-GOOD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + COMMON
-BAD = b"HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\n"
-REASONS = {
-    500: b"Internal Server Error",
-    503: b"Service Unavailable",
-    504: b"Gateway Timeout",
-}
 
 
 class Visitor(asyncio.Protocol):
@@ -60,7 +36,7 @@ class Visitor(asyncio.Protocol):
         self.tunnel: Tunnel | None = None
         self.since = 0.0  # when what is in `early` began to come
         self._early = b""
-        self._asked: _Asked | None = None
+        self._asked: Asked | None = None
         self._is_paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -147,7 +123,8 @@ class Visitor(asyncio.Protocol):
     def refuse(self, problem: Problem) -> None:
         """Answer in Django's place, while it is away."""
         if self.transport is not None:
-            self.transport.write(_bad(problem, "", SECURE, is_last=True))
+            content = replies.bad(problem, "", replies.SECURE, is_last=True)
+            self.transport.write(content)
             self.transport.close()
 
     def _advance(self) -> None:
@@ -171,43 +148,39 @@ class Visitor(asyncio.Protocol):
             self._ask(head, data[:size], end + 4)
 
     def _ask(self, head: Head, raw: bytes, at: int) -> None:
-        match = MODEL_FIRST.fullmatch(raw, at)
-        if match:
-            address, items = match.groups()
-        elif match := MODEL_LAST.fullmatch(raw, at):
-            items, address = match.groups()
-        else:
+        ask = asks.read(raw, at)
+        if ask is None:
             self.pass_on(raw)
             return
-        asked = _Asked(self, head, raw)
-        self._asked = asked
-        began = asked.began
-        request = Request(
-            address.decode(), items, began + self.front.timeout, asked.end
-        )
-        asked.request = request
+        address, items, key, addresses = ask
+        asked = self._asked = Asked(self, head, raw)
+        deadline, lane = asked.began + self.front.timeout, self.front.lane
+        if addresses is None:
+            asked.request = Request(address, items, deadline, asked.end, key)
+        else:
+            asked.chain = Chain(asked, lane, addresses, items, key, deadline)
         may = self.front.database.may_predict(head.digest)
         if may is None:
             self.front.spawn(self._look_at_key(asked))
         elif may:
-            self.front.lane.ask(request)
+            asked.ask(lane)
         else:
             self.pass_on(raw)
 
-    async def _look_at_key(self, asked: _Asked) -> None:
+    async def _look_at_key(self, asked: Asked) -> None:
         try:
             may = await self.front.database.look_at_key(asked.head.digest)
         except Exception:
             may = False  # Django says what is the matter
         if asked.visitor is None or self._asked is not asked:
             return
-        if may and asked.request is not None:
-            self.front.lane.ask(asked.request)
+        if may:
+            asked.ask(self.front.lane)
         else:
             self.pass_on(asked.raw)
 
     def answered(
-        self, asked: _Asked, status: int, content: bytes, found: Found | None
+        self, asked: Asked, status: int, content: bytes, found: Found | None
     ) -> None:
         if self._asked is not asked or self.transport is None:
             return
@@ -216,37 +189,44 @@ class Visitor(asyncio.Protocol):
             return
         self._asked = None
         head = asked.head
-        request_id = head.request_id or os.urandom(16).hex()
-        if status == Status.OUTPUTS and found is not None:
-            took = round(time.monotonic() - asked.began, 6)
-            body = b'{"model":"%b","version":%d,"outputs":%b,"took":%b}' % (
-                found.model.encode(), found.number, content, repr(took).encode(),
+        request_id = head.request_id or f"{getrandbits(128):032x}"
+        took, is_last = time.monotonic() - asked.began, not head.keeps_alive
+        is_good = status == Status.OUTPUTS and found is not None
+        self.front.counter.tally.add(took, not is_good)
+        if is_good:
+            assert found is not None
+            body = b'{"model":"%b","version":%d,"outputs":%b,"took":%.6f}' % (
+                found.model.encode(), found.number, content, took,
             )  # fmt: skip
-            last = b"" if head.keeps_alive else b"Connection: close\r\n"
-            self.transport.write(
-                b"%bX-Request-ID: %b\r\n%bContent-Length: %d\r\n\r\n%b"
-                % (GOOD, request_id.encode(), last, len(body), body)
-            )
+            if asked.chain is not None:
+                fell_back = dumps(asked.chain.reasons.shown())
+                body = b'%b,"fell_back":%b}' % (body[:-1], fell_back)
+            self.transport.write(replies.good(body, request_id, is_last=is_last))
         else:
             problem = Problem(**json.loads(content))
-            self.transport.write(
-                _bad(problem, request_id, COMMON, is_last=not head.keeps_alive)
-            )
+            self.transport.write(replies.bad(problem, request_id, is_last=is_last))
         if not head.keeps_alive:
             self.transport.close()
         else:
             self.go_on()
 
 
-class _Asked:
+class Asked:
     """A prediction that one visitor waits for."""
 
-    __slots__ = ("began", "head", "raw", "request", "visitor")
+    __slots__ = ("began", "chain", "head", "raw", "request", "visitor")
 
     def __init__(self, visitor: Visitor, head: Head, raw: bytes) -> None:
         self.visitor: Visitor | None = visitor
         self.head, self.raw, self.began = head, raw, time.monotonic()
         self.request: Request | None = None
+        self.chain: Chain | None = None
+
+    def ask(self, lane: Lane) -> None:
+        if self.chain is not None:
+            self.chain.ask()
+        elif self.request is not None:
+            lane.ask(self.request)
 
     def end(self, status: int, content: bytes, found: Found | None) -> None:
         if self.visitor is not None:
@@ -257,16 +237,3 @@ class _Asked:
         self.visitor = None
         if self.request is not None:
             self.request.is_gone = True
-
-
-def _bad(problem: Problem, request_id: str, common: bytes, *, is_last: bool) -> bytes:
-    body = dumps(problem_body(SimpleNamespace(request_id=request_id), problem))
-    first = BAD % (problem.status, REASONS.get(problem.status, b"Error"))
-    parts = [first, common, b"X-Request-ID: %b\r\n" % request_id.encode()]
-    if problem.retry_after is not None:
-        seconds = max(1, math.ceil(problem.retry_after))
-        parts.append(b"Retry-After: %d\r\n" % seconds)
-    if is_last:
-        parts.append(b"Connection: close\r\n")
-    parts.append(b"Content-Length: %d\r\n\r\n" % len(body))
-    return b"".join([*parts, body])

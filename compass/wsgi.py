@@ -18,7 +18,11 @@ if "COMPASS_STACK" in os.environ:
     die_with_parent()  # granian's workers are children of granian, not of the stack
 
 application = Patient(get_wsgi_application())
+
+from inference import traffic  # noqa: E402  (needs the models)
+
 idle.watch()
+traffic.begin()
 assert get_resolver().url_patterns  # imports every page now, not at the first request
 # What is there by now stays, and an answer leaves little behind that only a search finds.
 gc.collect()

@@ -19,6 +19,7 @@ from django.db import (
 
 from inference import predictor
 from inference.cache import Facts, Loaded, ModelCache
+from inference.choice import settle
 from inference.forms import FORMS
 from inference.shards import Shards
 from registry import logs
@@ -123,8 +124,11 @@ class BatchRun:
         params = self.task.params
         if self.task.resume_from == "start":
             self._shards.forget()
-        self._say(f"Predicting {params['count']} items with {params['model']}.")
         try:
+            self._choice = settle(
+                self.task, self._cache, say=self._say, hold=self._hold
+            )
+            self._say(f"Predicting {params['count']} items with {self._choice.model}.")
             self._with_model(lambda model, facts: self._predict(model, facts))
         except Problem as problem:
             self._say(problem.detail)
@@ -135,8 +139,7 @@ class BatchRun:
         self._say(f"{result['failed_count']} of {result['total_count']} items failed.")
         self._done = params["count"]
         self._beat_if_possible()
-        name, _, number = params["model"].partition(":")
-        result |= {"model": name, "version": int(number)}
+        result |= self._choice.result()
         return lambda: self._complete(result)
 
     def _complete(self, result: dict[str, Any]) -> None:
@@ -148,7 +151,7 @@ class BatchRun:
         while True:
             self._look()
             try:
-                with self._cache.use(self.task.params["version_id"]) as (model, facts):
+                with self._cache.use(self._choice.version_id) as (model, facts):
                     return use(model, facts)
             except Problem as problem:
                 if problem.retry_after is None:

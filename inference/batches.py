@@ -14,6 +14,7 @@ from typing import Any
 from django.conf import settings
 
 from inference import forms
+from inference.fallback import Reasons, listed
 from inference.forms import FORMS
 from inference.shards import Shards
 from inference.signature import newest_that_fits
@@ -33,13 +34,15 @@ _waiting = threading.BoundedSemaphore(max(1, settings.ENVIRONMENT.web_threads //
 
 
 def version_for(
-    model: str | None, form: str, inputs: Callable[[], Iterable[Any]]
+    model: str | list[str] | None, form: str, inputs: Callable[[], Iterable[Any]]
 ) -> ModelVersion:
-    """The version of that address, or without one the newest that fits.
+    """The version of that address, or without one the newest that fits; of a list, the first.
 
     Raises Problem `unknown_model`, `no_model_fits`, or `invalid` for pairs to no affinity model.
     """
     takes_it = takes_pairs if form == "pairs" else takes_all
+    if isinstance(model, list):
+        return _first_of(model, form, inputs)
     if model is None:
         one = FORMS[form]
         return newest_that_fits([one.as_input(item) for item in inputs()], takes_it)
@@ -48,6 +51,23 @@ def version_for(
         text = f"{version} does not predict the affinity of protein-ligand pairs"
         raise Problem("invalid", f"model: {text}.", errors={"model": [text]})
     return version
+
+
+def _first_of(
+    models: list[str], form: str, inputs: Callable[[], Iterable[Any]]
+) -> ModelVersion:
+    """The first that there is; all that there are must take the form."""
+    found, reasons = [], Reasons()
+    for model in listed(models):
+        try:
+            found.append(version_for(model, form, inputs))
+        except Problem as problem:
+            if problem.code != "unknown_model":
+                raise
+            reasons.add(model, problem)
+    if not found:
+        raise reasons.none_served()
+    return found[0]
 
 
 def takes_pairs(version: ModelVersion) -> bool:
@@ -87,10 +107,15 @@ def accept(
             "version_id": version.pk,
             "form": form,
             "count": count,
+            **_addresses(asked.get("model")),
         },
     )
     Shards(task.pk, FORMS[form]).accept(items)
     return task
+
+
+def _addresses(model: Any) -> dict[str, list[str]]:
+    return {"addresses": listed(model)} if isinstance(model, list) else {}
 
 
 def wished_wait(prefer: str) -> float:
@@ -141,4 +166,12 @@ def results(task: Task) -> dict[str, Any] | None:
         "success_count": good,
         "failed_count": len(rows) - good,
         "task_id": str(task.pk),
+        **_answered_by(task),
     }
+
+
+def _answered_by(task: Task) -> dict[str, Any]:
+    """Which of several models answered."""
+    result = task.result or {}
+    names = ("model", "version", "fell_back")
+    return {name: result[name] for name in names if "fell_back" in result}

@@ -20,6 +20,7 @@ import orjson
 HEAD = struct.Struct("!IBI")
 ASK = struct.Struct("!QIH")  # version, milliseconds until nobody waits, how many lists
 REPLY = struct.Struct("!dH")  # seconds of work, how many answers
+WATCH = struct.Struct("!QQB")  # second, shadow or 0, kind of the rest
 LENGTH = struct.Struct("!I")
 ANSWER = struct.Struct("!BI")
 LONGEST = 256 * 1024**2  # bytes of a frame
@@ -32,6 +33,7 @@ class Kind(IntEnum):
     PING = 3
     PONG = 4  # JSON: {name, versions: ids of the models that are loaded}
     CHECKED = 5  # as ASK; somebody has looked at the items already
+    WATCHED = 6  # what it is counted under, and the kind and content of another one
 
 
 class Status(IntEnum):
@@ -59,12 +61,23 @@ def ask(
     milliseconds: int,
     lists: Sequence[bytes],
     kind: Kind = Kind.ASK,
+    watch: tuple[int, int] | None = None,
 ) -> bytes:
+    """A batch; `watch` is what a worker counts it under, and the version to compare with or 0."""
     parts = [ASK.pack(version, max(0, milliseconds), len(lists))]
     for one in lists:
         parts.append(LENGTH.pack(len(one)))
         parts.append(one)
+    if watch is not None:
+        parts.insert(0, WATCH.pack(*watch, kind))
+        kind = Kind.WATCHED
     return frame(kind, number, b"".join(parts))
+
+
+def read_watched(content: bytes) -> tuple[tuple[int, int], Kind, bytes]:
+    """What it is counted under, and the kind and content of what is asked. Raises struct.error."""
+    second, shadow, kind = WATCH.unpack_from(content)
+    return (second, shadow), Kind(kind), content[WATCH.size :]
 
 
 def read_ask(content: bytes) -> tuple[int, int, list[bytes]]:

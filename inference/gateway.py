@@ -15,9 +15,10 @@ from celery import current_app
 from inference import links
 from inference.frames import Status
 from inference.links import Link, Place
+from inference.routes import Found
 from registry import clock
 from registry.errors import Problem
-from registry.models import ModelVersion, Node
+from registry.models import Node
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ _local = threading.local()
 
 
 def ask(
-    version: ModelVersion,
+    found: Found,
     items: Sequence[Any],
     *,
     timeout: float,
@@ -54,18 +55,18 @@ def ask(
             sleep(min(PAUSE, left))
             continue
         try:
-            status, answer = link.ask(version.pk, content, left)
+            status, answer = link.ask(found.version, content, left, found.watch)
         except OSError as error:
             _forget(link)
             if not isinstance(error, TimeoutError):
                 log.warning("%s broke off: %s", link.place.name, error)
                 sleep(min(PAUSE, left))
             continue
-        found: Any = json.loads(answer)
+        told: Any = json.loads(answer)
         if status != Status.OUTPUTS:
-            raise Problem(**found)
-        return list(found)
-    text = f"No inference worker has answered within {timeout:g} s."
+            raise Problem(**told)
+        return list(told)
+    text = f"No inference worker has answered within {round(timeout, 1):g} s."
     raise Problem("timeout", text, retry_after=RETRY_AFTER)
 
 

@@ -40,8 +40,14 @@ Predict = Callable[[int, Sequence[Any]], list[dict[str, Any]]]
 class Line:
     """Listens, and answers by `predict(version, items)`; `tell` is what a ping is answered with."""
 
-    def __init__(self, predict: Predict, tell: Callable[[], dict[str, Any]]) -> None:
-        self._predict, self._tell = predict, tell
+    def __init__(
+        self,
+        predict: Predict,
+        tell: Callable[[], dict[str, Any]],
+        watch: Callable[..., None] = lambda *_: None,
+    ) -> None:
+        self._predict, self._tell, self.watch = predict, tell, watch
+        self.asked_at = 0.0  # when the latest batch came or was answered
         self._listening: list[socket.socket] = []
         self._socket: tuple[Path, tuple[int, int]] | None = None
         self._peers: set[_Peer] = set()
@@ -94,6 +100,10 @@ class Line:
     def outstanding(self) -> int:
         """Batches that are being computed."""
         return sum(peer.working for peer in list(self._peers))
+
+    def is_idle(self, seconds: float) -> bool:
+        """Whether no batch is computed, and none came for that long."""
+        return not self.outstanding and time.monotonic() - self.asked_at > seconds
 
     def answer(
         self,
@@ -228,7 +238,7 @@ class _Peer:
         try:
             while not self._is_over:
                 kind, number, content = frames.receive(self.link)
-                if kind in (Kind.ASK, Kind.CHECKED):
+                if kind in (Kind.ASK, Kind.CHECKED, Kind.WATCHED):
                     return kind, number, content
                 if kind is Kind.PING:
                     told = frames.dumps(self.line._tell())
@@ -239,21 +249,28 @@ class _Peer:
         return None
 
     def _is_quick(self, kind: Kind, number: int, content: bytes) -> bool:
-        if len(content) < frames.ASK.size:
+        at = frames.WATCH.size if kind is Kind.WATCHED else 0
+        if len(content) < at + frames.ASK.size:
             return False
-        version, _, count = frames.ASK.unpack_from(content)
+        version, _, count = frames.ASK.unpack_from(content, at)
         return self.line.is_quick(version, count)
 
     def _answer(self, kind: Kind, number: int, content: bytes) -> None:
-        began = time.monotonic()
-        read = strict_items if kind is Kind.ASK else json.loads
+        began = self.line.asked_at = time.monotonic()
+        watch = None
         try:
+            if kind is Kind.WATCHED:
+                watch, kind, content = frames.read_watched(content)
+            read = strict_items if kind is Kind.ASK else json.loads
             version, milliseconds, lists = frames.read_ask(content)
             until = began + milliseconds / 1000
             answers = self.line.answer(version, lists, until, read)
             spent = time.monotonic() - began
             self._send(frames.reply(number, spent, answers))
             self.line.note(version, spent / max(1, len(lists)))
+            self.line.asked_at = began + spent
+            if watch is not None:
+                self.line.watch(watch, version, lists, answers, spent)
         except OSError:
             self._is_over = True
         except Exception:

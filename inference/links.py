@@ -68,14 +68,20 @@ class Link:
             self.socket.close()
             raise
 
-    def ask(self, version: int, items: bytes, seconds: float) -> frames.Answer:
+    def ask(
+        self,
+        version: int,
+        items: bytes,
+        seconds: float,
+        watch: tuple[int, int] | None = None,
+    ) -> frames.Answer:
         """The answer to a list of items. Raises TimeoutError, and OSError once it is broken."""
         self._number += 1
         number = self._number % 2**32
         milliseconds = int(seconds * 1000)
         self.socket.settimeout(seconds)
         self.socket.sendall(
-            frames.ask(number, version, milliseconds, [items], Kind.CHECKED)
+            frames.ask(number, version, milliseconds, [items], Kind.CHECKED, watch)
         )
         while True:
             kind, answered, content = frames.receive(self.socket)

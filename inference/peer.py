@@ -73,13 +73,21 @@ class Peer(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def ask(self, flight: Flight, seconds: float, lists: Sequence[bytes]) -> None:
+    def ask(
+        self,
+        flight: Flight,
+        seconds: float,
+        lists: Sequence[bytes],
+        watch: tuple[int, int] | None = None,
+    ) -> None:
         self._number = (self._number + 1) % 2**32
         self.flights[self._number] = flight
         self.flying[flight.version] += 1
         self.outstanding += flight.count
         self._transport.write(
-            frames.ask(self._number, flight.version, int(seconds * 1000), lists)
+            frames.ask(
+                self._number, flight.version, int(seconds * 1000), lists, watch=watch
+            )
         )
 
     def look(self, now: float) -> None:

@@ -5,6 +5,8 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from inference.fallback import MOST
+from registry.addresses import parse
 from registry.errors import Problem
 from registry.serializers.submission import SubmitRequest
 from registry.serializers.tasks import StrictSerializer
@@ -12,6 +14,9 @@ from registry.serializers.tasks import StrictSerializer
 MOST_ONLINE = 1000  # items of one request that is answered at once
 MOST_IN_BATCH = 10_000
 ADDRESS = "name, name:3 or name@alias; the newest model that fits if not named"
+ADDRESSES = f"{ADDRESS}. Of a list, the first that can be served answers."
+KEY = "requests with the same key are answered by the same side of an alias's split"
+LONGEST = 200  # characters of an address or a key
 
 
 class Items(serializers.Field[list[Any], Any, list[Any], Any]):
@@ -59,14 +64,59 @@ class BatchItems(Items):
     pass
 
 
+_ADDRESS = {"type": "string", "maxLength": LONGEST}
+
+
+@extend_schema_field(
+    {
+        "oneOf": [
+            _ADDRESS,
+            {"type": "array", "items": _ADDRESS, "minItems": 1, "maxItems": MOST},
+        ]
+    }
+)
+class Addresses(serializers.Field[Any, Any, Any, Any]):
+    """One address, or a list of those to try in turn."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        is_list = isinstance(data, list)
+        if not all(isinstance(one, str) for one in (data if is_list else [data])):
+            raise serializers.ValidationError("must be a string or a list of strings")
+        one = serializers.CharField(max_length=LONGEST)
+        if not is_list:
+            return one.run_validation(data)
+        if not 0 < len(data) <= MOST:
+            text = f"a list must have 1 to {MOST} addresses"
+            raise serializers.ValidationError(text)
+        found = [one.run_validation(address) for address in data]
+        for address in found:
+            parse(address)
+        return found
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
 class PredictRequest(StrictSerializer):
-    model = serializers.CharField(max_length=200, required=False, help_text=ADDRESS)
+    model = Addresses(required=False, help_text=ADDRESSES)
     inputs = OnlineItems(MOST_ONLINE)
+    key = serializers.CharField(
+        max_length=LONGEST, required=False, trim_whitespace=False, help_text=KEY
+    )
+
+
+class PassedOver(serializers.Serializer[Any]):
+    model = serializers.CharField()
+    code = serializers.CharField()
+    detail = serializers.CharField()
 
 
 class PredictResponse(serializers.Serializer[Any]):
     model = serializers.CharField()
     version = serializers.IntegerField()
+    fell_back = PassedOver(
+        many=True, required=False, help_text="where a list of models was given"
+    )
     outputs = serializers.ListField(
         child=serializers.DictField(), help_text="an output, or {error: {code, detail}}"
     )
@@ -76,7 +126,7 @@ class PredictResponse(serializers.Serializer[Any]):
 class BatchRequest(SubmitRequest):
     """One of `inputs`, `protein_ligand_pairs` and `dataset`."""
 
-    model = serializers.CharField(max_length=200, required=False, help_text=ADDRESS)
+    model = Addresses(required=False, help_text=ADDRESSES)
     inputs = BatchItems(MOST_IN_BATCH, required=False)
     protein_ligand_pairs = BatchItems(MOST_IN_BATCH, required=False)
     dataset = serializers.CharField(
@@ -97,6 +147,11 @@ class BatchResponse(serializers.Serializer[Any]):
     success_count = serializers.IntegerField()
     failed_count = serializers.IntegerField()
     task_id = serializers.CharField()
+    model = serializers.CharField(required=False)
+    version = serializers.IntegerField(required=False)
+    fell_back = PassedOver(
+        many=True, required=False, help_text="where a list of models was given"
+    )
 
 
 class ModelRequest(StrictSerializer):
@@ -127,6 +182,22 @@ class WorkerStatus(serializers.Serializer[Any]):
     models = serializers.ListField(child=serializers.DictField())
 
 
+class Answered(serializers.Serializer[Any]):
+    since = serializers.DateTimeField(allow_null=True)
+    count = serializers.IntegerField()
+    errors = serializers.IntegerField(  # type: ignore[assignment]
+        help_text="answers of 400 and above"
+    )
+    p50 = serializers.FloatField(allow_null=True, help_text="seconds")
+    p99 = serializers.FloatField(allow_null=True, help_text="seconds")
+
+
+class RequestsStatus(serializers.Serializer[Any]):
+    raw = Answered(help_text="predictions answered by the front itself")
+    django = Answered(help_text="predictions answered behind it")
+
+
 class StatusResponse(serializers.Serializer[Any]):
     workers = WorkerStatus(many=True)
+    requests = RequestsStatus()
     waiting = serializers.IntegerField(help_text="batch tasks that wait")

@@ -9,7 +9,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from inference import batches, datasets, gateway
+from inference import batches, datasets, gateway, routes, traffic
+from inference.fallback import answer_of, first_served, listed
+from inference.routes import Found
 from inference.serializers import (
     MOST_ONLINE,
     BatchRequest,
@@ -47,21 +49,46 @@ class Predict(APIView):
         began = time.monotonic()
         asked = PredictRequest(data=request.data)
         asked.is_valid(raise_exception=True)
-        address, inputs = (
+        model, inputs = (
             asked.validated_data.get("model"),
             asked.validated_data["inputs"],
         )
-        version = newest_that_fits(inputs) if address is None else resolve(address)
-        timeout = float(settings.ENVIRONMENT.predict_timeout)
-        outputs = gateway.ask(version, inputs, timeout=timeout)
+        key, timeout = (
+            asked.validated_data.get("key"),
+            float(settings.ENVIRONMENT.predict_timeout),
+        )
+
+        def serve(address: str, seconds: float) -> tuple[Found, list[Any]]:
+            found = routes.find_for(address, key)
+            return found, gateway.ask(found, inputs, timeout=seconds)
+
+        fell_back: list[dict[str, str]] = []
+        if model is None:
+            found = routes.of_version(newest_that_fits(inputs))
+            outputs = gateway.ask(found, inputs, timeout=timeout)
+        else:
+            (found, outputs), fell_back = first_served(
+                listed(model), serve, timeout=timeout
+            )
         return Response(
             {
-                "model": version.model.name,
-                "version": version.number,
+                "model": found.model,
+                "version": found.number,
                 "outputs": outputs,
                 "took": round(time.monotonic() - began, 6),
+                **answer_of(model, fell_back),
             }
         )
+
+    def dispatch(self, request: Any, *args: Any, **options: Any) -> Any:
+        """Count what is answered, whatever it is."""
+        began, status = time.monotonic(), 500
+        try:
+            response = super().dispatch(request, *args, **options)
+            status = response.status_code
+        finally:
+            traffic.note(time.monotonic() - began, status)
+        return response
 
 
 class Batch(APIView):
@@ -152,7 +179,8 @@ class Status(APIView):
             }
             for node in nodes
         ]
-        return Response({"workers": workers, "waiting": waiting})
+        requests = traffic.status()
+        return Response({"workers": workers, "requests": requests, "waiting": waiting})
 
 
 class Tell(APIView):

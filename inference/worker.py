@@ -15,6 +15,7 @@ from inference.batch import BatchRun
 from inference.cache import ModelCache
 from inference.line import Line, socket_path
 from inference.links import SERVICE
+from inference.mirror import Mirror
 from inference.tuner import Tuner
 from registry.deliveries import Deliveries
 from registry.errors import Problem
@@ -24,6 +25,7 @@ from registry.models import Node, Service, Task
 log = logging.getLogger(__name__)
 
 STOP_WITHIN = 10.0  # seconds for the running tasks to let go at a clean stop
+QUIET = 0.005  # seconds without a batch, before a shadow is asked
 MODELS_SHARE = 0.5  # of the memory, for loaded models
 
 
@@ -45,7 +47,12 @@ class Worker:
         self._deliveries = Deliveries(self._see_through)
         self._membership: Membership | None = None
         self._tuner = Tuner()
-        self._line = Line(self.predict, self._told)
+        self._mirror = Mirror(
+            self.predict,
+            is_idle=lambda: self._line.is_idle(QUIET),
+            has_room=self._has_room,
+        )
+        self._line = Line(self.predict, self._told, self._mirror.note)
         self._place: Service | None = None
         CURRENT = self
 
@@ -143,12 +150,23 @@ class Worker:
 
     def _close_line(self) -> None:
         self._line.close()
+        self._mirror.close()
         place, self._place = self._place, None
         if place is not None:
             try:
                 place.deregister("The worker was stopped.")
             except DatabaseError as error:
                 log.warning("The line could not be deregistered: %s", error)
+
+    def _has_room(self, version: int) -> bool:
+        """Whether the version is loaded, or can be without another having to go."""
+        if version in self.cache.ready():
+            return True
+        facts, status = loading.look(version), self.cache.status()
+        budget = status["budget"]
+        if facts is None or len(status["models"]) >= status["capacity"]:
+            return False
+        return budget is None or status["bytes"] + facts.size <= budget
 
     def _told(self) -> dict[str, Any]:
         return {"name": self.name, "versions": self.cache.ready()}

@@ -21,10 +21,7 @@ def resolve(address: str) -> ModelVersion:
 
     Raises Problem `unknown_model`, saying what there is, and `invalid` for what is no address.
     """
-    match = ADDRESS.match(address)
-    if match is None or not NAME.match(match["name"]):
-        text = "a model is addressed as name, name:3 or name@alias"
-        raise Problem("invalid", f"model: {text}.", errors={"model": [text]})
+    match = parse(address)
     model = find(match["name"])
     versions = ModelVersion.objects.filter(model=model).select_related("model")
     if match["number"]:
@@ -42,6 +39,15 @@ def resolve(address: str) -> ModelVersion:
         has = f"; it has the {what} {_listed(there)}" if there else ""
         raise unknown(f"The model {model.name} has no {one}{has}.")
     return found
+
+
+def parse(address: str) -> re.Match[str]:
+    """Its `name` with `number` or `alias`. Raises Problem `invalid` for what is no address."""
+    match = ADDRESS.match(address)
+    if match is None or not NAME.match(match["name"]):
+        text = "a model is addressed as name, name:3 or name@alias"
+        raise Problem("invalid", f"model: {text}.", errors={"model": [text]})
+    return match
 
 
 def find(name: str) -> Model:

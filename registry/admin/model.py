@@ -8,12 +8,15 @@ from django import forms
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
+from django.db.models import Q
 from django.http import HttpRequest
+from django.utils.html import format_html_join
 
 from registry.addresses import check_alias
 from registry.admin.page import Page
 from registry.errors import Problem
-from registry.models import Alias, Model, ModelVersion
+from registry.models import Alias, Model, ModelVersion, Second, Traffic
+from registry.serializers import aliases
 
 
 @admin.register(Model)
@@ -37,7 +40,8 @@ class ModelVersionPage(Page):
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """What would go, and the aliases that stand against it."""
         versions = list(objs)
-        named = Alias.objects.filter(version__in=versions).select_related("model")
+        of_these = Q(version__in=versions) | Q(second__version__in=versions)
+        named = Alias.objects.filter(of_these).select_related("model")
         against = [f"{alias}: move or delete it first" for alias in named]
         texts = [str(version) for version in versions]
         return texts, {"model versions": len(texts)}, set(), against
@@ -46,7 +50,8 @@ class ModelVersionPage(Page):
         with transaction.atomic():
             # Held, so that no alias can be pointed at it between the look and the end.
             locked = ModelVersion.objects.select_for_update().filter(pk=obj.pk).first()
-            if locked is not None and locked.aliases.exists():
+            is_named = Q(version=locked) | Q(second__version=locked)
+            if locked is not None and Alias.objects.filter(is_named).exists():
                 raise PermissionDenied(f"An alias names {locked}.")
             if locked is not None:
                 locked.delete()
@@ -117,3 +122,46 @@ class AliasPage(Page):
     ) -> None:
         row = obj.model.point(obj.name, obj.version)
         obj.pk, obj.moved_at = row.pk, row.moved_at
+
+
+@admin.register(Second)
+class SecondPage(Page):
+    """A split or a shadow; it is set where aliases move, and may be ended here."""
+
+    list_display = ("__str__", "weight", "since", "compared")
+    list_select_related = ("alias__model", "alias__version", "version__model")
+    ordering = ("-pk",)
+    search_fields = ("alias__name", "alias__model__name")
+    hidden = ("figures",)
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).select_related(*self.list_select_related)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        (title, options), *rest = super().get_fieldsets(request, obj)
+        return [(title, {"fields": [*options["fields"], "compared"]}), *rest]
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return admin.ModelAdmin.has_delete_permission(self, request, obj)
+
+    @admin.display(description="figures")
+    def compared(self, row: Second) -> str:
+        """What each version answered, or how the shadow differs."""
+        found = aliases.shadow(row) if row.is_shadow else aliases.split(row)
+        rows = _lines({k: v for k, v in found.items() if k not in ("version", "since")})
+        return format_html_join("", "{}: {}<br>", rows)
+
+
+@admin.register(Traffic)
+class TrafficPage(Page):
+    list_display = ("name", "since")
+
+
+def _lines(found: Any, at: str = "") -> list[tuple[str, Any]]:
+    if not isinstance(found, dict):
+        return [(at.replace("_", " "), "-" if found is None else found)]
+    return [
+        line
+        for name, one in found.items()
+        for line in _lines(one, f"{at} {name}".strip())
+    ]

@@ -13,8 +13,10 @@ from registry.models.model_version import Alias, Model, ModelVersion
 from registry.models.node import Node
 from registry.models.pulse import Pulse
 from registry.models.reservation import Reservation
+from registry.models.second import Second
 from registry.models.service import Service, ServiceEvent
 from registry.models.task import Stale, Task
+from registry.models.traffic import Traffic
 from registry.models.upload import Upload
 from registry.models.use import Use
 
@@ -32,11 +34,13 @@ __all__ = [
     "Node",
     "Pulse",
     "Reservation",
+    "Second",
     "Service",
     "ServiceEvent",
     "Stale",
     "Task",
     "TaskEvent",
+    "Traffic",
     "Upload",
     "Use",
     "UserLimit",

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F
 
 from registry import clock
@@ -33,10 +33,13 @@ class Model(models.Model):
         )
 
     def point(self, alias: str, version: ModelVersion) -> Alias:
-        """Make the alias name that version from now on."""
-        row, _ = self.aliases.update_or_create(
-            name=alias, defaults={"version": version, "moved_at": clock.now()}
-        )
+        """Make the alias name that version alone from now on."""
+        with transaction.atomic():
+            row, _ = self.aliases.update_or_create(
+                name=alias, defaults={"version": version, "moved_at": clock.now()}
+            )
+            if (second := getattr(row, "second", None)) is not None:
+                second.delete()
         return row
 
 

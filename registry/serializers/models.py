@@ -4,8 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from registry.models import Alias, Model, ModelVersion
-from registry.serializers.tasks import StrictSerializer
+from registry.models import Model, ModelVersion
 
 
 class VersionSerializer(serializers.ModelSerializer[ModelVersion]):
@@ -87,21 +86,3 @@ class ModelDetail(ModelSerializer):
             "aliases"
         )
         return list(VersionSummary(rows.order_by("-number")[:50], many=True).data)
-
-
-class AliasRequest(StrictSerializer):
-    version = serializers.IntegerField(min_value=1, max_value=2**31 - 1)
-
-
-class AliasSerializer(serializers.ModelSerializer[Alias]):
-    model = serializers.CharField(source="model.name")
-    alias = serializers.CharField(source="name")
-    version = serializers.IntegerField(source="version.number")
-    address = serializers.SerializerMethodField()
-
-    class Meta:
-        model = Alias
-        fields = ["model", "alias", "version", "address", "moved_at"]
-
-    def get_address(self, alias: Alias) -> str:
-        return str(alias)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Count, OuterRef, Prefetch, ProtectedError, Subquery
+from django.db.models import Count, OuterRef, Prefetch, ProtectedError, Q, Subquery
 from django.http import StreamingHttpResponse
 from django.urls import path
 from django_filters import rest_framework as filters
@@ -16,10 +16,9 @@ from rest_framework.response import Response
 from registry import store
 from registry.addresses import ALIAS, check_alias, find
 from registry.errors import Problem
-from registry.models import Alias, Model, ModelVersion
+from registry.models import Alias, Model, ModelVersion, Second
+from registry.serializers.aliases import AliasRequest, AliasSerializer
 from registry.serializers.models import (
-    AliasRequest,
-    AliasSerializer,
     ModelDetail,
     ModelSerializer,
     VersionSerializer,
@@ -109,7 +108,8 @@ class VersionView(GenericAPIView[ModelVersion]):
         try:
             version.delete()
         except (ProtectedError, IntegrityError):
-            names = ", ".join(alias.name for alias in version.aliases.all())
+            rows = Alias.objects.filter(Q(version=version) | Q(second__version=version))
+            names = ", ".join(alias.name for alias in rows)
             text = f"The aliases that name {version} are {names}; move or delete them first."
             raise Problem("conflict", text) from None
         return Response(status=204)
@@ -122,29 +122,41 @@ class AliasView(GenericAPIView[Alias]):
     queryset = Alias.objects.all()
     scopes = {"POST": "registry", "DELETE": "registry"}
 
+    @extend_schema(operation_id="models_aliases_retrieve")
+    def get(self, request: Request, name: str, alias: str) -> Response:
+        """What it names, and how a second version beside it does."""
+        return Response(AliasSerializer(alias_of(name, alias)).data)
+
     @extend_schema(
         operation_id="models_aliases_move",
         request=AliasRequest,
         responses=AliasSerializer,
     )
     def post(self, request: Request, name: str, alias: str) -> Response:
-        """Make it name that version from now on, for every request after the answer."""
+        """Make it name that version from now on, for every request after the answer.
+
+        What stood beside the version before ends with it; `split` or `shadow` puts a second one there.
+        """
         asked = AliasRequest(data=request.data)
         asked.is_valid(raise_exception=True)
         version = version_of(name, asked.validated_data["version"])
         only_owner(request, version)
+        beside = asked.beside
+        second = version_of(name, beside[0]) if beside else None
+        if second is not None:
+            only_owner(request, second)
         with transaction.atomic():
             before = version.model.aliases.filter(name=check_alias(alias))
             if row := before.select_related("version").first():
                 only_owner(request, row.version)
-            return Response(AliasSerializer(version.model.point(alias, version)).data)
+            row = version.model.point(alias, version)
+            if beside and second is not None:
+                Second.put(row, second, beside[1])
+        return Response(AliasSerializer(alias_of(name, alias)).data)
 
     @extend_schema(operation_id="models_aliases_destroy", responses={204: None})
     def delete(self, request: Request, name: str, alias: str) -> Response:
-        rows = find(name).aliases.select_related("version", "model")
-        row = rows.filter(name=alias).first() if ALIAS.match(alias) else None
-        if row is None:
-            raise Problem("not_found", f"The model {name} has no alias {alias[:60]!a}.")
+        row = alias_of(name, alias)
         only_owner(request, row.version)
         row.delete()
         return Response(status=204)
@@ -183,6 +195,17 @@ def version_of(name: str, number: int) -> ModelVersion:
     if version is None:
         raise Problem("unknown_model", f"The model {name} has no version {number}.")
     return version
+
+
+def alias_of(name: str, alias: str) -> Alias:
+    """That alias, with what stands beside it. Raises Problem `not_found`, `unknown_model`."""
+    rows = find(name).aliases.select_related(
+        "model", "version__model", "second__version__model"
+    )
+    row = rows.filter(name=alias).first() if ALIAS.match(alias) else None
+    if row is None:
+        raise Problem("not_found", f"The model {name} has no alias {alias[:60]!a}.")
+    return row
 
 
 def only_owner(request: Request, version: ModelVersion) -> None:

@@ -6,63 +6,26 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connections
 from rest_framework.test import APIClient
 
 from compass import heads, visitor
-from inference import lane, worker
-from inference.cache import ModelCache
+from compass.api import HasScope, StrictJSONParser
+from inference import traffic, worker
+from inference.views import Predict
 from registry.models import ApiKey, ModelVersion, Node
-from tests.compass.fronts import DJANGO, PREDICT, Running, line_of
-from tests.conftest import make_node
+from tests.compass.fronts import DJANGO, PREDICT, Running
 from tests.inference import tiny
-from tests.inference.conftest import cache, tiny_recipe  # noqa: F401
+from tests.inference.conftest import tiny_recipe  # noqa: F401
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
-
-
-@pytest.fixture
-def front(live_server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
-    monkeypatch.setattr(lane, "DISCOVER_EVERY", 0.1)
-    host, port = live_server.thread.host, live_server.thread.port
-    one = Running().begin((host, port))
-    yield one
-    one.end()
-    connections.close_all()
-
-
-@pytest.fixture
-def key(transactional_db: None, alice: User) -> str:
-    return ApiKey.make(alice, "test", ("read", "predict", "registry"))[1]
-
-
-@pytest.fixture
-def bearer(key: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key}"}
-
-
-@pytest.fixture
-def version(transactional_db: None, alice: User) -> ModelVersion:
-    return tiny.make_version(owner=alice)
-
-
-@pytest.fixture
-def inference(
-    transactional_db: None,
-    cache: ModelCache,  # noqa: F811
-) -> Iterator[worker.Worker]:
-    ends: list[Callable[[], None]] = []
-    yield line_of(make_node("inference@one", cpus=3), cache, ends)
-    for end in ends:
-        end()
 
 
 GOOD = {"model": "tiny", "inputs": [{"x": 1}]}
@@ -113,6 +76,35 @@ TABLE: dict[str, tuple[Any, dict[str, str], bool]] = {
     "no key": (GOOD, {"Authorization": ""}, False),
     "key by another name": (GOOD, {"Authorization": "", "X-API-Key": "KEY"}, True),
     "wrong host": (GOOD, {"Host": "evil.example"}, False),
+    "one of a list": ({"model": ["tiny"], "inputs": [{"x": 1}]}, {}, True),
+    "list, twice the same": ({"model": ["tiny", "tiny"], "inputs": [{"x": 1}]}, {}, True),
+    "list, inputs first": (b'{"inputs": [{"x": 1}],\n"model" : [ "tiny:1" , "b" ]}', {}, True),
+    "list, the first unknown": ({"model": ["none", "tiny"], "inputs": [{"x": 1}]}, {}, True),
+    "list, none known": (
+        {"model": ["none", "tiny:9", "tiny@x"], "inputs": [{"x": 1}]}, {}, True,
+    ),
+    "list, one unknown": ({"model": ["none"], "inputs": [{"x": 1}]}, {}, True),
+    "list, bad items": ({"model": ["tiny", "tiny:1"], "inputs": [{"x": "a"}]}, {}, True),
+    "list, odd address": ({"model": ["tiny", "../x"], "inputs": [{"x": 1}]}, {}, False),
+    "list, empty": ({"model": [], "inputs": [{"x": 1}]}, {}, False),
+    "list, too long": ({"model": ["tiny"] * 9, "inputs": [{"x": 1}]}, {}, False),
+    "list, a number": ({"model": ["tiny", 1], "inputs": [{"x": 1}]}, {}, False),
+    "list, nan in items": (b'{"model": ["none", "tiny"], "inputs": [{"x": NaN}]}', {}, False),
+    "an object as model": ({"model": {"tiny": 1}, "inputs": [{"x": 1}]}, {}, False),
+    "key": ({**GOOD, "key": "user 7"}, {}, True),
+    "key first": ({"key": "7", **GOOD}, {}, True),
+    "key between": ({"model": "tiny", "key": "7", "inputs": [{"x": 1}]}, {}, True),
+    "key and list": ({"key": "7", "model": ["x", "tiny"], "inputs": [{"x": 1}]}, {}, True),
+    "letters in a key": ('{"model": "tiny", "inputs": [{"x": 1}], "key": "ä"}'.encode(), {}, False),
+    "escapes in a key": (b'{"model": "tiny", "inputs": [{"x": 1}], "key": "\\u0041"}', {}, False),
+    "empty key": ({**GOOD, "key": ""}, {}, False),
+    "long key": ({**GOOD, "key": "k" * 201}, {}, False),
+    "a number as key": ({**GOOD, "key": 7}, {}, False),
+    "two keys": (b'{"key": "1", "model": "tiny", "inputs": [{"x": 1}], "key": "2"}', {}, False),
+    "key without a model": ({"inputs": [{"x": 1}], "key": "7"}, {}, False),
+    "smuggled key": (
+        b'{"model": "tiny", "inputs": [{"x": 1}], "z": [1], "key": "7"}', {}, False,
+    ),
 }  # fmt: skip
 
 
@@ -137,14 +129,90 @@ def test_both_lanes_answer_alike(
         assert raw.headers["x-request-id"] == "abc-1"
 
 
+BROKEN = {"config": {"recipe": "tiny", "params": {"broken": 1}}}
+
+
+def test_both_lanes_fall_back_alike_from_what_cannot_load(
+    front: Running,
+    inference: worker.Worker,
+    version: ModelVersion,
+    bearer: dict[str, str],
+) -> None:
+    tiny.make_version("broken", 3.0, **BROKEN)
+    body = {"model": ["broken", "tiny"], "inputs": [{"x": 1}]}
+    raw, django = front.ask(body, bearer), front.ask(body, bearer, DJANGO)
+    assert raw.is_raw_lane
+    assert raw.without_its_own() == django.without_its_own()
+    assert (raw.body["model"], raw.body["version"]) == ("tiny", 1)
+    (passed,) = raw.body["fell_back"]
+    assert (passed["model"], passed["code"]) == ("broken", "model_unavailable")
+
+
+def test_both_lanes_say_alike_that_none_can_be_served(
+    front: Running,
+    inference: worker.Worker,
+    version: ModelVersion,
+    bearer: dict[str, str],
+) -> None:
+    tiny.make_version("broken", 3.0, **BROKEN)
+    body = {"model": ["none", "broken"], "inputs": [{"x": 1}]}
+    raw, django = front.ask(body, bearer), front.ask(body, bearer, DJANGO)
+    assert raw.is_raw_lane
+    assert raw.without_its_own() == django.without_its_own()
+    assert (raw.status, raw.body["code"]) == (503, "model_unavailable")
+    assert "none: There is no model" in raw.body["detail"]
+
+
+def test_bad_items_and_failed_predictions_are_no_reason_to_fall_back(
+    front: Running, inference: worker.Worker, version: ModelVersion, bearer: Any
+) -> None:
+    body = {"model": ["tiny", "none"], "inputs": [{"z": 1}, {"x": 666}]}
+    for path in (PREDICT, DJANGO):
+        answer = front.ask(body, bearer, path)
+        assert answer.body["fell_back"] == []
+        codes = [one["error"]["code"] for one in answer.body["outputs"]]
+        assert codes == ["bad_item", "internal"]
+
+
+def test_no_lane_has_throttles_permissions_or_parsers_of_its_own() -> None:
+    view = Predict()
+    assert view.get_throttles() == []  # the raw lane knows of none
+    assert [type(one) for one in view.get_permissions()] == [HasScope]
+    assert [type(one) for one in view.get_parsers()] == [StrictJSONParser]
+    assert view.scopes == {"POST": "predict"}
+
+
+def test_the_answers_of_both_lanes_are_counted(
+    front: Running, inference: worker.Worker, version: ModelVersion, bearer: Any
+) -> None:
+    traffic.HERE.take()  # of tests before this one
+    for _ in range(3):
+        assert front.ask(GOOD, bearer).is_raw_lane
+    front.ask(GOOD, bearer, DJANGO)
+    front.ask({**GOOD, "extra": 1}, bearer)
+    front.ask(GOOD, {"Authorization": "Bearer cmp_no"})
+
+    def counts() -> Any:
+        link = front.connect()
+        link.request("GET", "/api/v1/inference/status", headers=bearer)
+        body = json.loads(link.getresponse().read())["requests"]
+        link.close()
+        return body
+
+    until(lambda: counts()["raw"]["count"] == 3)
+    found = counts()
+    assert found["raw"]["errors"] == 0
+    assert 0 < found["raw"]["p50"] <= found["raw"]["p99"]
+    assert (found["django"]["count"], found["django"]["errors"]) == (3, 2)
+
+
 def test_both_lanes_refuse_alike_what_cannot_be_served(
     front: Running,
     inference: worker.Worker,
     version: ModelVersion,
     bearer: dict[str, str],
 ) -> None:
-    broken = {"config": {"recipe": "tiny", "params": {"broken": 1}}}
-    tiny.make_version("broken", 3.0, **broken)
+    tiny.make_version("broken", 3.0, **BROKEN)
     body = {"model": "broken", "inputs": [{"x": 1}]}
     raw, django = front.ask(body, bearer), front.ask(body, bearer, DJANGO)
     assert (raw.status, raw.body["code"]) == (503, "model_unavailable")

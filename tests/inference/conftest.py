@@ -4,6 +4,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -65,7 +66,9 @@ class Direct:
     def __init__(self, one: worker.Worker) -> None:
         self.one = one
 
-    def ask(self, version: int, items: bytes, seconds: float) -> frames.Answer:
+    def ask(
+        self, version: int, items: bytes, seconds: float, watch: Any = None
+    ) -> frames.Answer:
         until = time.monotonic() + seconds
         return self.one._line.answer(version, [items], until, json.loads)[0]
 

@@ -10,7 +10,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from inference import worker
-from registry.models import ModelVersion
+from registry.models import ModelVersion, Second
 from tests.inference import tiny
 
 
@@ -111,3 +111,61 @@ def test_the_versions_of_one_model_are_listed(version: ModelVersion) -> None:
 
 def test_without_models_the_list_is_empty(db: None) -> None:
     assert json.loads(run("models", "--json")) == []
+
+
+def test_of_several_models_the_first_that_can_be_served_predicts(
+    version: ModelVersion,
+) -> None:
+    broken = {"config": {"recipe": "tiny", "params": {"broken": 1}}}
+    tiny.make_version("broken", 3.0, **broken)
+    asked = ("gone", "broken", "tiny", "--input", '{"x": 1}')
+    body = json.loads(run("predict", *asked, "--json"))
+    assert (body["model"], body["outputs"]) == ("tiny", [{"y": 2}])
+    codes = [one["code"] for one in body["fell_back"]]
+    assert codes == ["unknown_model", "model_unavailable"]
+    told = io.StringIO()
+    call_command("predict", *asked, stdout=io.StringIO(), stderr=told)
+    assert "gone was passed over" in told.getvalue()
+
+
+def test_a_key_decides_which_side_of_a_split_predicts(version: ModelVersion) -> None:
+    other = tiny.make_version("tiny", 3.0)
+    Second.put(version.model.point("champion", version), other, 0.5)
+
+    def number(key: str) -> int:
+        asked = ("tiny@champion", "--input", '{"x": 1}', "--key", key, "--json")
+        return int(json.loads(run("predict", *asked))["version"])
+
+    numbers = [number(str(n)) for n in range(12)]
+    assert set(numbers) == {1, 2}
+    assert numbers == [number(str(n)) for n in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (("none", "gone", "--input", "{}"), 1),
+        (("tiny", "a b", "--input", "{}"), 2),
+        (("tiny",) * 9 + ("--input", "{}"), 2),
+        (("tiny", "--input", '{"x": NaN}'), 2),
+        (("tiny", "--input", "[" * 100_000), 2),
+    ],
+)
+def test_wrong_use_of_several_models_or_items_has_its_exit_code(
+    version: ModelVersion, args: tuple[str, ...], code: int
+) -> None:
+    with pytest.raises(CommandError) as caught:
+        run("predict", *args)
+    assert caught.value.returncode == code
+
+
+def test_standard_input_is_read_and_must_hold_items(
+    version: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"x": 1}\n\n{"x": 2}\n'))
+    body = json.loads(run("predict", "tiny", "--file", "-", "--json"))
+    assert body["outputs"] == [{"y": 2}, {"y": 4}]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    with pytest.raises(CommandError, match="no items") as caught:
+        run("predict", "tiny", "--file", "-")
+    assert caught.value.returncode == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import threading
 import time
@@ -12,11 +13,14 @@ from typing import Any
 
 import pytest
 
-from inference import lane, peer
+from inference import crew, lane, peer, requests
 from inference.frames import Status
-from inference.lane import Found, Lane, Request
+from inference.lane import Lane
 from inference.line import Line
 from inference.links import Place
+from inference.requests import Request
+from inference.routes import Found, draw
+from registry.errors import Problem
 
 QUICK, SLOW = Found(1, "quick", 1, 4), Found(2, "slow", 1, 4)
 
@@ -68,9 +72,11 @@ class Known:
     def known(self, address: str) -> Found | None:
         return None if self.is_written_always else self.addresses.get(address)
 
-    async def find(self, address: str) -> Found | None:
+    async def find(self, address: str) -> Found:
         await asyncio.sleep(0)
-        return self.addresses.get(address)
+        if address not in self.addresses:
+            raise Problem("unknown_model", f"There is no model {address}.")
+        return self.addresses[address]
 
     async def places(self) -> tuple[list[Place], bool]:
         return [one.place for one in self.workers], self.is_up
@@ -89,7 +95,7 @@ class Room:
         async def serve() -> None:
             one = Lane(self.known, timeout=5)
             one.begin()
-            await until(lambda: len(one._peers) == len(self.known.workers))
+            await until(lambda: len(one._crew.peers) == len(self.known.workers))
             try:
                 await asyncio.wait_for(play(one), 20)
             finally:
@@ -106,11 +112,18 @@ async def until(done: Callable[[], Any]) -> None:
 class Asked:
     """A request, and what came of it."""
 
-    def __init__(self, one: Lane, address: str, item: Any, seconds: float = 20) -> None:
+    def __init__(
+        self,
+        one: Lane,
+        address: str,
+        item: Any,
+        seconds: float = 20,
+        key: str | None = None,
+    ) -> None:
         self.answer: Any = asyncio.get_running_loop().create_future()
-        self.request = Request(
-            address, json.dumps([item]).encode(), time.monotonic() + seconds, self.end
-        )
+        until = time.monotonic() + seconds
+        items = json.dumps([item]).encode()
+        self.request = Request(address, items, until, self.end, key)
         one.ask(self.request)
 
     def end(self, status: int, content: bytes, found: Found | None) -> None:
@@ -129,7 +142,7 @@ class Asked:
 
 @pytest.fixture
 def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
-    monkeypatch.setattr(lane, "DISCOVER_EVERY", 0.05)
+    monkeypatch.setattr(crew, "DISCOVER_EVERY", 0.05)
     monkeypatch.setattr(lane, "LOOK_EVERY", 0.02)
     one = Room(tmp_path)
     yield one
@@ -140,7 +153,7 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
 def test_what_came_while_batches_were_out_goes_in_the_next(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lane, "AIM", 0.0)
+    monkeypatch.setattr(requests, "AIM", 0.0)
     worker = room.worker("one")
 
     async def play(one: Lane) -> None:
@@ -268,7 +281,7 @@ def test_while_the_only_worker_is_away_requests_wait(room: Room) -> None:
         await until(lambda: first.batches)
         room.known.workers.clear()
         first.die()
-        await until(lambda: not one._peers)
+        await until(lambda: not one._crew.peers)
         again = room.worker("two")
         again.gate.set()
         assert await asked.outputs() == [{"y": 6}]
@@ -367,3 +380,117 @@ def test_who_came_after_the_look_is_looked_up_anew(
 
     room.run(play)
     assert [[batch[0], batch[1]] for batch in worker.batches] == [[1, 1], [3, 2]]
+
+
+CHAMPION, CANARY = Found(1, "quick", 1, 4, (9, 0)), Found(2, "slow", 1, 4, (9, 0))
+SPLIT = Found(1, "quick", 1, 4, (9, 0), CANARY, 0.5, "m@champion")
+
+
+def keys_of(found: Found, side: Found, count: int) -> list[str]:
+    """Keys whose requests that side answers."""
+    names = (f"key-{n}" for n in itertools.count())
+    fitting = (name for name in names if found.side(draw(found, name)) is side)
+    return list(itertools.islice(fitting, count))
+
+
+def test_a_side_of_a_split_that_is_slow_holds_up_none_of_the_other(room: Room) -> None:
+    worker = room.worker("one")
+    room.known.addresses["split"] = SPLIT
+
+    async def play(one: Lane) -> None:
+        slow = [
+            Asked(one, "split", n, key=key)
+            for n, key in enumerate(keys_of(SPLIT, CANARY, 20))
+        ]
+        for n, key in enumerate(keys_of(SPLIT, SPLIT, 20)):
+            assert await Asked(one, "split", n, key=key).outputs() == [{"y": 2 * n}]
+        worker.gate.set()
+        for n, asked in enumerate(slow):
+            assert await asked.outputs() == [{"y": 2 * n}]
+
+    room.run(play)
+    for batch in worker.batches:
+        assert len(set(map(type, batch))) == 1
+    of_canary = [
+        item for batch in worker.batches if batch[0] == 2 for item in batch[1:]
+    ]
+    assert of_canary == list(range(20))
+
+
+def test_without_a_key_chance_decides_once_for_each_request(room: Room) -> None:
+    worker = room.worker("one")
+    worker.gate.set()
+    room.known.addresses["split"] = SPLIT
+
+    async def play(one: Lane) -> None:
+        asked = [Asked(one, "split", n) for n in range(200)]
+        for each in asked:
+            await each.outputs()
+
+    room.run(play)
+    share = sum(len(batch) - 1 for batch in worker.batches if batch[0] == 2)
+    assert 60 <= share <= 140  # more than five standard deviations around 100
+    assert sum(len(batch) - 1 for batch in worker.batches) == 200
+
+
+def test_who_waits_when_a_split_ends_is_answered_by_what_is_named_then(
+    room: Room,
+) -> None:
+    worker = room.worker("one")
+    room.known.addresses["split"] = SPLIT
+
+    async def play(one: Lane) -> None:
+        keys = keys_of(SPLIT, CANARY, 5)
+        asked = [Asked(one, "split", n, key=key) for n, key in enumerate(keys)]
+        await until(lambda: len(worker.batches) == 2)
+        room.known.addresses["split"] = QUICK
+        worker.gate.set()
+        for each in asked:
+            await each.outputs()
+
+    room.run(play)
+    taken = [(batch[0], len(batch) - 1) for batch in worker.batches]
+    assert sum(count for version, count in taken if version == CANARY.version) == 2
+    assert sum(count for version, count in taken if version == QUICK.version) == 3
+
+
+def test_a_request_with_less_time_ends_before_those_that_came_earlier(
+    room: Room,
+) -> None:
+    worker = room.worker("one")
+
+    async def play(one: Lane) -> None:
+        long = [Asked(one, "slow", n) for n in range(4)]
+        short = Asked(one, "slow", 9, 0.05)
+        assert await short.code() == "timeout"
+        worker.gate.set()
+        for each in long:
+            await each.outputs()
+
+    room.run(play)
+
+
+def test_lines_of_many_addresses_are_forgotten(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane, "MOST_QUEUES", 10)
+    room.worker("one")
+
+    async def play(one: Lane) -> None:
+        for n in range(50):
+            await Asked(one, f"none{n}", 1).answer
+            assert len(one._queues) <= 10
+
+    room.run(play)
+
+
+def test_a_key_is_drawn_evenly_and_differently_for_each_alias() -> None:
+    other = Found(1, "quick", 1, 4, None, CANARY, 0.5, "m@other")
+    drawn = [draw(SPLIT, f"key-{n}") for n in range(4000)]
+    assert drawn == [draw(SPLIT, f"key-{n}") for n in range(4000)]
+    assert 0.45 < sum(one < 0.5 for one in drawn) / 4000 < 0.55
+    assert all(0 <= one < 1 for one in drawn)
+    assert drawn != [draw(other, f"key-{n}") for n in range(4000)]
+    small = Found(1, "quick", 1, 4, None, CANARY, 0.1, "m@champion")
+    for one in drawn:  # who is with the second stays there as its weight grows
+        assert small.side(one) is small or SPLIT.side(one) is CANARY

@@ -18,9 +18,11 @@ from registry.models import (
     Node,
     Pulse,
     Reservation,
+    Second,
     Service,
     ServiceEvent,
     Task,
+    Traffic,
     Upload,
     Use,
 )
@@ -31,7 +33,7 @@ from tests.registry.lives import bring
 NAMES = (
     "task", "attempt", "taskevent", "node", "pulse", "upload", "service",
     "serviceevent", "model", "modelversion", "alias", "apikey", "idempotencykey",
-    "lane", "userlimit", "use", "reservation", "dependency",
+    "lane", "userlimit", "use", "reservation", "dependency", "second", "traffic",
 )  # fmt: skip
 PAGES = [
     *(f"registry_{name}" for name in NAMES),
@@ -62,7 +64,8 @@ def rows(submit: Callable[..., Task], node: Node, version: ModelVersion) -> Task
     """At least one row in every table."""
     moment = clock.now()
     task = bring(submit(name="one"), State.FAILED, node)
-    version.model.point("champion", version)
+    Second.put(version.model.point("champion", version), version, None)
+    Traffic.note("raw", {"count": 1})
     ApiKey.make(task.owner, "laptop")
     Pulse.record("dispatch")
     Upload.objects.create(

@@ -9,13 +9,14 @@ from typing import Any
 
 from django.conf import settings
 
-from inference import datasets, gateway, loading, predictor
+from inference import datasets, gateway, loading, predictor, routes
 from inference.cache import ModelCache
-from registry.addresses import resolve
+from inference.fallback import MOST, first_served, listed
+from inference.routes import Found
+from registry.addresses import parse
 from registry.errors import Problem
 from registry.management.output import Command as Base
 from registry.management.output import Failed, WrongUse
-from registry.models import ModelVersion
 
 AT_ONCE = 200  # items sent to the worker in one message
 NOT_THERE = {"no_worker", "broker_unavailable"}
@@ -25,7 +26,11 @@ class Command(Base):
     help = "Predict items with a model: by an inference worker if one is up, else here."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("model", help="name, name:3 or name@alias")
+        parser.add_argument(
+            "model",
+            nargs="+",
+            help="name, name:3 or name@alias; of several, the first that can be served",
+        )
         source = parser.add_mutually_exclusive_group(required=True)
         source.add_argument(
             "--input", action="append", metavar="JSON", help="one item; may be repeated"
@@ -33,18 +38,34 @@ class Command(Base):
         source.add_argument(
             "--file", help="items as .jsonl, .csv or .csv.gz; - is standard input"
         )
+        parser.add_argument(
+            "--key", help="the same key, the same side of an alias's split"
+        )
         parser.add_argument("--json", action="store_true", help="print JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        version = resolve(options["model"])
-        items = _items(options, version)
-        answers = list(self._answers(version, items))
-        self._print(version, items, answers, as_json=options["json"])
+        addresses: list[str] = options["model"]
+        if len(addresses) > MOST:
+            raise WrongUse(f"At most {MOST} models can be named.")
+        for address in addresses:
+            parse(address)
+        read = _items(options)
+
+        def serve(address: str, _: float) -> tuple[Found, list[Any], list[Any]]:
+            found = routes.find_for(address, options["key"])
+            items = _typed(read, found)
+            return found, items, list(self._answers(found, items))
+
+        (found, items, answers), fell_back = first_served(listed(addresses), serve)
+        about: dict[str, Any] = {"model": found.model, "version": found.number}
+        if len(addresses) > 1:
+            about["fell_back"] = fell_back
+        self._print(about, items, answers, as_json=options["json"])
         failed = sum("error" in answer for answer in answers)
         if failed:
             raise Failed(f"{failed} of {len(items)} items failed.")
 
-    def _answers(self, version: ModelVersion, items: list[Any]) -> Iterator[Any]:
+    def _answers(self, found: Found, items: list[Any]) -> Iterator[Any]:
         cache = ModelCache(loading.load, loading.look, capacity=1)
         is_here = False
         for start in range(0, len(items), AT_ONCE):
@@ -52,49 +73,64 @@ class Command(Base):
             try:
                 if not is_here:
                     timeout = float(settings.ENVIRONMENT.predict_timeout)
-                    yield from gateway.ask(version, some, timeout=timeout)
+                    yield from gateway.ask(found, some, timeout=timeout)
                     continue
             except Problem as problem:
                 if problem.code not in NOT_THERE:
                     raise
                 is_here = True
-            with cache.use(version.pk) as (model, facts):
+            with cache.use(found.version) as (model, facts):
                 yield from predictor.answer(model, some, facts)
 
     def _print(
         self,
-        version: ModelVersion,
+        about: dict[str, Any],
         items: list[Any],
         answers: list[Any],
         *,
         as_json: bool,
     ) -> None:
         if as_json:
-            name, number = version.model.name, version.number
-            self.print_json({"model": name, "version": number, "outputs": answers})
+            self.print_json({**about, "outputs": answers})
             return
+        for one in about.get("fell_back", ()):
+            self.stderr.write(f"{one['model']} was passed over: {one['detail']}")
         for item, answer in zip(items, answers, strict=True):
             self.stdout.write(f"{_short(item)}  {_shown(answer)}")
 
 
-def _items(options: dict[str, Any], version: ModelVersion) -> list[Any]:
+def _items(options: dict[str, Any]) -> list[Any]:
     if options["input"] is not None:
         return [_parsed(text) for text in options["input"]]
     if options["file"] == "-":
-        return [_parsed(line) for line in sys.stdin if line.strip()]
+        items = [_parsed(line) for line in sys.stdin if line.strip()]
+        if not items:
+            raise WrongUse("Standard input has no items.")
+        return items
     path = Path(options["file"])
     try:
-        items = datasets.read_items(path, path.name)
+        return datasets.read_items(path, path.name)
     except OSError as error:
         raise WrongUse(f"{path} cannot be read: {error}") from None
-    return datasets.typed(items, version.signature.get("inputs") or {})
+
+
+def _typed(items: list[Any], found: Found) -> list[Any]:
+    """The items of a file, with its texts as numbers where the model takes numbers."""
+    if not isinstance(items, datasets.Items):
+        return items
+    facts = loading.look(found.version)
+    return items if facts is None else datasets.typed(items, facts.inputs)
 
 
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text)
-    except ValueError as error:
+        return json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
         raise WrongUse(f"{text[:60]!r} is no JSON: {error}") from None
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _shown(answer: dict[str, Any]) -> str:

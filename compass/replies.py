@@ -1,0 +1,47 @@
+"""The raw lane's answers as bytes, with the headers that Django's have."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+from compass.api import problem_body
+from inference.frames import dumps
+from registry.errors import Problem
+
+SECURE = (
+    b"X-Frame-Options: DENY\r\nX-Content-Type-Options: nosniff\r\n"
+    b"Referrer-Policy: same-origin\r\nCross-Origin-Opener-Policy: same-origin\r\n"
+)
+COMMON = b"Allow: POST, OPTIONS\r\n" + SECURE
+GOOD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + COMMON
+BAD = b"HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\n"
+REASONS = {
+    404: b"Not Found",
+    422: b"Unprocessable Content",
+    500: b"Internal Server Error",
+    503: b"Service Unavailable",
+    504: b"Gateway Timeout",
+}
+LAST = b"Connection: close\r\n"
+
+
+def good(body: bytes, request_id: str, *, is_last: bool) -> bytes:
+    return b"%bX-Request-ID: %b\r\n%bContent-Length: %d\r\n\r\n%b" % (
+        GOOD, request_id.encode(), LAST if is_last else b"", len(body), body,
+    )  # fmt: skip
+
+
+def bad(
+    problem: Problem, request_id: str, common: bytes = COMMON, *, is_last: bool
+) -> bytes:
+    body = dumps(problem_body(SimpleNamespace(request_id=request_id), problem))
+    first = BAD % (problem.status, REASONS.get(problem.status, b"Error"))
+    parts = [first, common, b"X-Request-ID: %b\r\n" % request_id.encode()]
+    if problem.retry_after is not None:
+        seconds = max(1, math.ceil(problem.retry_after))
+        parts.append(b"Retry-After: %d\r\n" % seconds)
+    if is_last:
+        parts.append(LAST)
+    parts.append(b"Content-Length: %d\r\n\r\n" % len(body))
+    return b"".join([*parts, body])

@@ -1,0 +1,80 @@
+"""How many predictions each way in has answered: counted in memory, written now and then."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import Error, connection
+
+from registry.models import Traffic
+from registry.tally import Tally, merged, shown
+
+log = logging.getLogger(__name__)
+
+RAW, DJANGO = "raw", "django"  # the front's own answers, and those behind it
+WRITE_EVERY = 1.0  # seconds
+
+
+class Counter:
+    """The answers of one process; `add` in the event loop or under `lock`."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.lock = name, threading.Lock()
+        self.tally, self._kept = Tally(), dict[str, Any]()
+
+    def take(self) -> dict[str, Any]:
+        """What is to be written; empty if nothing is."""
+        with self.lock:
+            self._kept = merged(self._kept, self.tally.taken())
+            taken, self._kept = self._kept, {}
+        return taken
+
+    def write(self, figures: Mapping[str, Any]) -> None:
+        """Add it to the row, or keep it for the next time while the database is away."""
+        if not figures:
+            return
+        try:
+            Traffic.note(self.name, figures)
+        except Error as error:
+            log.warning("Predictions could not be counted: %s", error)
+            connection.close_if_unusable_or_obsolete()
+            with self.lock:
+                self._kept = merged(self._kept, figures)
+
+
+HERE = Counter(DJANGO)  # of this process
+
+
+def note(seconds: float, status: int) -> None:
+    """Count one answer by Django."""
+    with HERE.lock:
+        HERE.tally.add(seconds, is_error=status >= 400)
+
+
+def begin() -> None:
+    """Write what this process counts, from a thread of its own."""
+
+    def run() -> None:
+        pause = threading.Event()
+        while not pause.wait(WRITE_EVERY):
+            if figures := HERE.take():
+                HERE.write(figures)
+                connection.close()
+
+    threading.Thread(target=run, name="traffic", daemon=True).start()
+
+
+def status() -> dict[str, Any]:
+    """Count, errors, and quantiles in seconds, by way in; of all processes."""
+    HERE.write(HERE.take())
+    rows = {row.name: row for row in Traffic.objects.all()}
+    return {
+        name: {
+            "since": rows[name].since if name in rows else None,
+            **shown(rows[name].figures if name in rows else {}),
+        }
+        for name in (RAW, DJANGO)
+    }
