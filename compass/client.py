@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -12,12 +11,17 @@ from urllib.parse import quote
 
 import httpx
 
+from compass.nearby import default_key, default_url
 from compass.registration import Registration
 from compass.remote import POLL, Task
 
 __all__ = ["Compass", "CompassError", "Task"]
 
 PATIENCE = 30.0  # seconds that a server may be away or busy before a call fails
+# One connection a thread is kept, also by programs with many threads and pauses.
+LIMITS = httpx.Limits(max_keepalive_connections=100, keepalive_expiry=60.0)
+# What a connection ends by that the server gave up while nothing was asked.
+CLOSED = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 
 
 class CompassError(Exception):
@@ -38,6 +42,7 @@ class Compass:
     Without arguments: COMPASS_URL (or REGISTRY_URL) and COMPASS_KEY, else the stack of this
     machine. Calls are repeated while the server is away or busy, for at most `patience`
     seconds; what creates something carries an idempotency key, so it is made once.
+    Connections are kept and used again, by any number of threads.
     """
 
     def __init__(
@@ -48,12 +53,13 @@ class Compass:
         patience: float = PATIENCE,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self.url = (url or _default_url()).rstrip("/")
+        self.url = (url or default_url()).rstrip("/")
         self.patience = patience
         self.http = httpx.Client(
             base_url=f"{self.url}/api/v1/",
-            headers={"Authorization": f"Bearer {key or _default_key()}"},
+            headers={"Authorization": f"Bearer {key or default_key()}"},
             timeout=httpx.Timeout(60.0, connect=5.0),
+            limits=LIMITS,
             transport=transport,
         )
 
@@ -164,10 +170,24 @@ class Compass:
         """What you may hold at a time, what you hold, and what you had lately."""
         return self.get("limits/me")
 
-    def predict(self, inputs: Sequence[Any], model: str = "") -> dict[str, Any]:
-        """`{model, version, outputs, took}`; a bad item has `error` in its output."""
-        chosen = {"model": model} if model else {}
-        return self.post("inference/predict", {"inputs": list(inputs), **chosen})
+    def predict(
+        self,
+        inputs: Sequence[Any],
+        model: str | Sequence[str] = "",
+        *,
+        key: str | None = None,
+    ) -> dict[str, Any]:
+        """`{model, version, outputs, took}`; a bad item has `error` in its output.
+
+        Of several models the first that can be served answers; `fell_back` says why others did
+        not. Calls with the same `key` are answered by the same side of an alias's split.
+        """
+        body: dict[str, Any] = {"inputs": list(inputs)}
+        if model:
+            body["model"] = model if isinstance(model, str) else list(model)
+        if key is not None:
+            body["key"] = key
+        return self.request("POST", "inference/predict", json=body, is_pure=True)
 
     def batch(self, *, wait: int = 30, **body: Any) -> dict[str, Any]:
         """The results, or the task if they take longer than `wait` seconds."""
@@ -201,18 +221,26 @@ class Compass:
         headers: Mapping[str, str] | None = None,
         file: Path | None = None,
         patience: float | None = None,
+        is_pure: bool = False,
         **options: Any,
     ) -> dict[str, Any]:
-        """One call, repeated while the server is away or busy; its JSON."""
+        """One call, repeated while the server is away or busy; its JSON.
+
+        A POST that `is_pure` creates nothing.
+        """
         sent = dict(headers or {})
-        if method == "POST":
+        if method == "POST" and not is_pure:
             sent["Idempotency-Key"] = str(uuid.uuid4())
         limit = self.patience if patience is None else patience
         deadline, pause = time.monotonic() + limit, 0.2
+        was_closed = False
         while True:
             try:
                 response = self._once(method, path, file, headers=sent, **options)
             except httpx.TransportError as error:
+                if isinstance(error, CLOSED) and not was_closed:
+                    was_closed = True  # most likely while it was idle: at once again
+                    continue
                 if time.monotonic() + pause > deadline:
                     text = f"{self.url} does not answer: {error}"
                     problem = {"code": "unreachable", "detail": text}
@@ -265,22 +293,3 @@ def _content(response: httpx.Response) -> dict[str, Any]:
         raise CompassError(response.status_code, body)
     found: dict[str, Any] = body
     return found
-
-
-def _data_dir() -> Path:
-    return Path(os.environ.get("COMPASS_DATA_DIR") or "~/.compass").expanduser()
-
-
-def _default_url() -> str:
-    for name in ("COMPASS_URL", "REGISTRY_URL"):
-        if url := os.environ.get(name):
-            return url
-    address = _data_dir() / "address"
-    return address.read_text().strip() if address.exists() else "http://127.0.0.1:8000"
-
-
-def _default_key() -> str:
-    if key := os.environ.get("COMPASS_KEY"):
-        return key
-    path = _data_dir() / "key"
-    return path.read_text().strip() if path.exists() else ""

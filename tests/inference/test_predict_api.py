@@ -83,7 +83,7 @@ def test_a_deleted_version_is_not_served(
         ({"model": "tiny", "inputs": "x"}, "invalid"),
         ({"model": "tiny", "inputs": None}, "invalid"),
         ({"model": "tiny", "inputs": [{"x": 1}] * 1001}, "too_many_items"),
-        ({"model": ["tiny"], "inputs": [{"x": 1}]}, "invalid"),
+        ({"model": [["tiny"]], "inputs": [{"x": 1}]}, "invalid"),
         ({"model": "", "inputs": [{"x": 1}]}, "invalid"),
         ({"model": None, "inputs": [{"x": 1}]}, "invalid"),
         ({"model": "../x", "inputs": [{"x": 1}]}, "invalid"),
