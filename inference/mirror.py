@@ -11,13 +11,14 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from django.db import close_old_connections, connection
 
+from inference.differences import difference
 from inference.frames import Answer, Status
 from inference.routes import Watch
 from registry.errors import Problem
@@ -242,53 +243,6 @@ class Mirror:
             outputs += self._predict(shadow, items[start : start + PIECE])
             spent += self._monotonic() - began
         return outputs, spent
-
-
-def difference(
-    firsts: Sequence[Mapping[str, Any]], seconds: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Figures of two lists of outputs; `different` are items that differ in more than numbers."""
-    found = {
-        "values": 0, "difference": 0.0, "greatest_difference": 0.0, "different": 0,
-        "first_errors": 0, "second_errors": 0,
-    }  # fmt: skip
-    for one, other in zip(firsts, seconds, strict=True):
-        found["first_errors"] += "error" in one
-        found["second_errors"] += "error" in other
-        if "error" in one or "error" in other:
-            continue
-        is_different = False
-        for gap in _gaps(one, other):
-            if gap is None:
-                is_different = True
-                continue
-            found["values"] += 1
-            found["difference"] += gap
-            found["greatest_difference"] = max(found["greatest_difference"], gap)
-        found["different"] += is_different
-    return found
-
-
-def _gaps(one: Any, other: Any) -> Iterator[float | None]:
-    """The distance of each pair of numbers; None for what differs otherwise."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        if one.keys() != other.keys():
-            yield None
-        for name in one.keys() & other.keys():
-            yield from _gaps(one[name], other[name])
-    elif isinstance(one, list) and isinstance(other, list):
-        if len(one) != len(other):
-            yield None
-        for a, b in zip(one, other, strict=False):
-            yield from _gaps(a, b)
-    elif _is_number(one) and _is_number(other):
-        yield min(abs(float(one) - float(other)), 1e308)
-    elif one != other:
-        yield None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _read(content: bytes) -> list[Any]:

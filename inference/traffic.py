@@ -25,6 +25,11 @@ class Counter:
         self.name, self.lock = name, threading.Lock()
         self.tally, self._kept = Tally(), dict[str, Any]()
 
+    def figures(self) -> dict[str, Any]:
+        """What is not written yet."""
+        with self.lock:
+            return merged(self._kept, self.tally.figures())
+
     def take(self) -> dict[str, Any]:
         """What is to be written; empty if nothing is."""
         with self.lock:
@@ -69,12 +74,13 @@ def begin() -> None:
 
 def status() -> dict[str, Any]:
     """Count, errors, and quantiles in seconds, by way in; of all processes."""
-    HERE.write(HERE.take())
     rows = {row.name: row for row in Traffic.objects.all()}
+    figures = {name: row.figures for name, row in rows.items()}
+    figures[DJANGO] = merged(figures.get(DJANGO, {}), HERE.figures())
     return {
         name: {
             "since": rows[name].since if name in rows else None,
-            **shown(rows[name].figures if name in rows else {}),
+            **shown(figures.get(name, {})),
         }
         for name in (RAW, DJANGO)
     }

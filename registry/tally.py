@@ -14,6 +14,8 @@ STEP = 2**0.25  # from one bound to the next: a quantile is at most 19 % above t
 BOUNDS = tuple(1e-4 * STEP**n for n in range(84))  # seconds, up to three minutes
 AGED = 100_000  # answers in a histogram, of which half is then forgotten
 SECONDS = "seconds"
+MOST_NAMES = 128  # of one object; others are not counted
+MOST = 1e308  # JSON has no infinity
 
 
 class Tally:
@@ -22,6 +24,9 @@ class Tally:
     __slots__ = ("buckets", "count", "errors")
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
         self.count = self.errors = 0
         self.buckets = [0] * (len(BOUNDS) + 1)
 
@@ -31,16 +36,20 @@ class Tally:
             self.errors += 1
         self.buckets[bisect_left(BOUNDS, seconds)] += 1
 
-    def taken(self) -> dict[str, Any]:
-        """What was counted since the last time; empty if nothing was."""
+    def figures(self) -> dict[str, Any]:
+        """What was counted; empty if nothing was."""
         if not self.count:
             return {}
-        found = {
+        return {
             "count": self.count,
             "errors": self.errors,
             SECONDS: {str(n): one for n, one in enumerate(self.buckets) if one},
         }
-        self.__init__()  # type: ignore[misc]
+
+    def taken(self) -> dict[str, Any]:
+        """What was counted since the last time."""
+        found = self.figures()
+        self.reset()
         return found
 
 
@@ -48,6 +57,8 @@ def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     """Both figures as one."""
     found = dict(one)
     for name, value in other.items():
+        if name not in found and len(found) >= MOST_NAMES:
+            continue
         before = found.get(name)
         if isinstance(value, Mapping):
             inner = merged(before or {}, value)
@@ -55,7 +66,7 @@ def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
         elif name.startswith("greatest"):
             found[name] = max(before or 0, value)
         else:
-            found[name] = (before or 0) + value
+            found[name] = min((before or 0) + value, MOST)
     return found
 
 

@@ -33,6 +33,7 @@ class Migration(migrations.Migration):
                 ('version', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='seconds', to='registry.modelversion')),
             ],
             options={
+                'verbose_name': 'second version',
                 'ordering': ['pk'],
                 'constraints': [models.CheckConstraint(condition=models.Q(('weight', None), models.Q(('weight__gt', 0), ('weight__lt', 1)), _connector='OR'), name='second_weight_is_a_share')],
             },

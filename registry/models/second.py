@@ -28,6 +28,7 @@ class Second(models.Model):
 
     class Meta:
         ordering = ["pk"]
+        verbose_name = "second version"
         constraints = [
             models.CheckConstraint(
                 condition=Q(weight=None) | Q(weight__gt=0, weight__lt=1),

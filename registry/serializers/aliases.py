@@ -96,18 +96,20 @@ def split(second: Second) -> dict[str, Any]:
 def shadow(second: Second) -> dict[str, Any]:
     """How the second version's answers differ from those that were given; seconds of latency."""
     figures = second.figures.get("shadow") or {}
-    items, values = figures.get("items", 0), figures.get("values", 0)
+    items = figures.get("items", 0)
     found = {name: figures.get(name, 0) for name in COMPARED}
     errors = [figures.get(f"{side}_errors", 0) for side in ("first", "second")]
     shares = [one / items if items else None for one in errors]
-    total, greatest = figures.get("difference", 0.0), figures.get("greatest_difference")
     return {
         "version": second.version.number,
         "since": second.since,
         "answered": _answered(second, second.alias.version),
         **found,
-        "mean_absolute_difference": total / values if values else None,
-        "greatest_difference": greatest if values else None,
+        **_apart(figures),
+        "outputs": {
+            name: {"values": one["values"], **_apart(one)}
+            for name, one in sorted((figures.get("outputs") or {}).items())
+        },
         "error_share": dict(zip(("first", "second"), shares, strict=True)),
         "latency": {
             side: {name: one for name, one in tally.shown(figures.get(side) or {}).items()
@@ -115,6 +117,14 @@ def shadow(second: Second) -> dict[str, Any]:
             for side in ("first", "second")
         },
     }  # fmt: skip
+
+
+def _apart(figures: dict[str, Any]) -> dict[str, float | None]:
+    values = figures.get("values", 0)
+    greatest = figures["greatest_difference"] if values else None
+    # Rounding may put the mean of equal numbers above them.
+    mean = min(figures["difference"] / values, greatest) if values else None
+    return {"mean_absolute_difference": mean, "greatest_difference": greatest}
 
 
 def _answered(second: Second, *versions: ModelVersion) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from inference import mirror
+from inference.differences import difference
 from inference.frames import Answer, Status
-from inference.mirror import Mirror, difference
+from inference.mirror import Mirror
 from registry.errors import Problem
-from registry.tally import quantile
+from registry.tally import merged, quantile
 
 SECOND, FIRST, SHADOW = 7, 1, 2
 
@@ -203,6 +204,14 @@ def test_texts_and_names_that_differ_are_no_numbers() -> None:
     assert found["different"] == 2
     assert (found["values"], found["greatest_difference"]) == (4, 2.0)
     assert found["difference"] == pytest.approx(2.5)
+    assert found["outputs"]["l"]["greatest_difference"] == 0.5
+    assert found["outputs"]["y"]["values"] == 2
+
+
+def test_numbers_of_any_size_are_apart_by_a_finite_number() -> None:
+    found = difference([{"y": 1.7e308}, {"y": 10**400}], [{"y": -1.7e308}, {"y": 1}])
+    assert found["greatest_difference"] == found["difference"] == 1e308
+    assert json.dumps(merged(found, found), allow_nan=False)
 
 
 def test_closing_writes_what_was_counted(scene: Scene) -> None:

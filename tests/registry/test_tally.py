@@ -42,3 +42,11 @@ def test_a_histogram_is_bounded_in_names_and_in_counts(
 
 def test_of_nothing_there_is_no_quantile() -> None:
     assert shown({}) == {"count": 0, "errors": 0, "p50": None, "p99": None}
+
+
+def test_names_are_bounded() -> None:
+    found: dict[str, int] = {}
+    for n in range(1000):
+        found = merged(found, {f"name{n}": 1, "name0": 1})
+    assert len(found) == tally.MOST_NAMES
+    assert found["name0"] == 1000
