@@ -45,7 +45,8 @@ class Counter:
             Traffic.note(self.name, figures)
         except Error as error:
             log.warning("Predictions could not be counted: %s", error)
-            connection.close_if_unusable_or_obsolete()
+            if not connection.in_atomic_block:
+                connection.close_if_unusable_or_obsolete()
             with self.lock:
                 self._kept = merged(self._kept, figures)
 
@@ -65,9 +66,12 @@ def begin() -> None:
     def run() -> None:
         pause = threading.Event()
         while not pause.wait(WRITE_EVERY):
-            if figures := HERE.take():
-                HERE.write(figures)
-                connection.close()
+            try:
+                if figures := HERE.take():
+                    HERE.write(figures)
+                    connection.close()
+            except Exception:  # the next second tries again
+                log.exception("Predictions could not be counted")
 
     threading.Thread(target=run, name="traffic", daemon=True).start()
 
