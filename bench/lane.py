@@ -58,7 +58,7 @@ class Client:
         self.send()
 
 
-async def measure(clients: int, requests: int, headers: bytes = b"") -> float:
+async def measure(clients: int, requests: int) -> float:
     """Seconds of processor time a request."""
     from compass.visitor import Visitor
     from inference.lane import Lane
@@ -81,7 +81,7 @@ async def measure(clients: int, requests: int, headers: bytes = b"") -> float:
     raw = (
         b"POST /api/v1/inference/predict HTTP/1.1\r\nHost: localhost\r\n"
         b"Authorization: Bearer cmp_key\r\nContent-Type: application/json\r\n"
-        b"%bContent-Length: %d\r\n\r\n%b" % (headers, len(content), content)
+        b"Content-Length: %d\r\n\r\n%b" % (len(content), content)
     )
     left, done = requests, loop.create_future()
 

@@ -1,7 +1,8 @@
 """The bodies of predictions that the raw lane reads; all others are Django's.
 
-The items stay bytes. A body is the few names around them in plain JSON, so when a worker finds that
-the items are a JSON list, the whole of it was what it seemed to be.
+The items stay bytes: only what stands before and behind them is looked at. That is a few names in
+plain JSON, so when a worker finds that the items are a JSON list, the whole body was what it seemed
+to be.
 """
 
 from __future__ import annotations
@@ -12,35 +13,22 @@ import orjson
 
 from inference.fallback import MOST, listed
 
-PLAIN = rb'"([A-Za-z0-9][A-Za-z0-9._-]{0,99}(?:[:@][A-Za-z0-9._-]{1,60})?)"'
-S = rb"[ \t\r\n]*"
-MODEL, INPUTS = rb'"model"' + S + b":" + S + PLAIN, rb'"inputs"' + S + b":" + S
-ITEMS, END = rb"(\[.*\])", S + rb"\}" + S
-MODEL_FIRST = re.compile(
-    S + rb"\{" + S + MODEL + S + b"," + S + INPUTS + ITEMS + END, re.DOTALL
-)
-MODEL_LAST = re.compile(
-    S + rb"\{" + S + INPUTS + ITEMS + S + b"," + S + MODEL + END, re.DOTALL
-)
-ADDRESS = PLAIN.replace(b"([", b"(?:[")
+TAIL = 4096  # bytes in which the items must end
+# Never given back, so that no body makes the search long.
+S = rb"[ \t\r\n]*+"
+NAME = rb"[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?:[:@][A-Za-z0-9._-]{1,60})?"
+ADDRESS = rb'"%b"' % NAME
 LIST = rb"\[%b%b(?:%b,%b%b){0,%d}%b\]" % (S, ADDRESS, S, S, ADDRESS, MOST - 1, S)
-KEY = rb'"[ !#-\[\]-~]{1,200}"'
-MODELS = rb'"model"%b:%b(?:%b|%b)' % (S, S, ADDRESS, LIST)
-KEYED = rb'"key"%b:%b%b' % (S, S, KEY)
-MAYBE_KEY, OR_KEY = rb"(?:%b%b,%b)?" % (KEYED, S, S), rb"(?:%b,%b%b)?" % (S, S, KEYED)
-OTHERS = [
-    re.compile(
-        rb"%b\{%b(%b%b%b,%b%b)" % (S, S, MAYBE_KEY, MODELS, S, S, MAYBE_KEY)
-        + INPUTS + ITEMS + rb"(%b)" % OR_KEY + END,
-        re.DOTALL,
-    ),
-    re.compile(
-        rb"%b\{%b(%b)" % (S, S, MAYBE_KEY)
-        + INPUTS + ITEMS + rb"(%b%b,%b%b%b)" % (OR_KEY, S, S, MODELS, OR_KEY) + END,
-        re.DOTALL,
-    ),
-]  # fmt: skip
-ONE = re.compile(rb"%b|%b" % (MODELS, KEYED))
+MODEL = rb'"model"%b:%b(?:%b|%b)' % (S, S, ADDRESS, LIST)
+KEY = rb'"key"%b:%b"[ !#-\[\]-~]{1,200}"' % (S, S)
+MEMBER = rb"(?:%b|%b)" % (MODEL, KEY)
+INPUTS = rb'"inputs"%b:%b(?=\[)' % (S, S)
+PLAIN = re.compile(
+    rb'%b\{%b"model"%b:%b"(%b)"%b,%b%b' % (S, S, S, S, NAME, S, S, INPUTS)
+)
+BEFORE = re.compile(rb"%b\{%b((?:%b%b,%b){0,2})%b" % (S, S, MEMBER, S, S, INPUTS))
+BEHIND = re.compile(rb"\]((?:%b,%b%b){0,2})%b\}%b\Z" % (S, S, MEMBER, S, S))
+ONE = re.compile(MEMBER)
 
 # Address, items, key, and all addresses where the model is a list of them.
 Ask = tuple[str, bytes, str | None, list[str] | None]
@@ -48,22 +36,22 @@ Ask = tuple[str, bytes, str | None, list[str] | None]
 
 def read(raw: bytes, at: int) -> Ask | None:
     """The body that begins there; None if the lane does not read such."""
-    if match := MODEL_FIRST.fullmatch(raw, at):
-        address, items = match.groups()
-    elif match := MODEL_LAST.fullmatch(raw, at):
-        items, address = match.groups()
-    else:
-        for other in OTHERS:
-            if match := other.fullmatch(raw, at):
-                return _read_members(*match.groups())
+    if raw.endswith(b"]}") and (plain := PLAIN.match(raw, at)):
+        return plain[1].decode(), raw[plain.end() : -1], None, None
+    before = BEFORE.match(raw, at)
+    if before is None:
         return None
-    return address.decode(), items, None, None
+    start = before.end()
+    behind = BEHIND.search(raw, max(start, len(raw) - TAIL))
+    if behind is None:
+        return None
+    items = raw[start : behind.start() + 1]
+    return _read_members(ONE.findall(before[1]) + ONE.findall(behind[1]), items)
 
 
-def _read_members(before: bytes, items: bytes, after: bytes) -> Ask | None:
-    found = ONE.findall(before) + ONE.findall(after)
+def _read_members(found: list[bytes], items: bytes) -> Ask | None:
     members = orjson.loads(b"{%b}" % b",".join(found))
-    if len(members) != len(found):
+    if len(members) != len(found) or "model" not in members:
         return None
     model, key = members["model"], members.get("key")
     if isinstance(model, str):

@@ -26,9 +26,13 @@ REASONS = {
 LAST = b"Connection: close\r\n"
 
 
-def good(body: bytes, request_id: str, *, is_last: bool) -> bytes:
-    return b"%bX-Request-ID: %b\r\n%bContent-Length: %d\r\n\r\n%b" % (
-        GOOD, request_id.encode(), LAST if is_last else b"", len(body), body,
+def good(
+    head: bytes, outputs: bytes, tail: bytes, request_id: str, is_last: bool
+) -> bytes:
+    """The answer whose body are those three."""
+    size = len(head) + len(outputs) + len(tail)
+    return b"%bX-Request-ID: %b\r\n%bContent-Length: %d\r\n\r\n%b%b%b" % (
+        GOOD, request_id.encode(), LAST if is_last else b"", size, head, outputs, tail,
     )  # fmt: skip
 
 

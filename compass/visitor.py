@@ -195,13 +195,13 @@ class Visitor(asyncio.Protocol):
         self.front.counter.tally.add(took, not is_good)
         if is_good:
             assert found is not None
-            body = b'{"model":"%b","version":%d,"outputs":%b,"took":%.6f}' % (
-                found.model.encode(), found.number, content, took,
-            )  # fmt: skip
+            tail = b',"took":%.6f}' % took
             if asked.chain is not None:
                 fell_back = dumps(asked.chain.reasons.shown())
-                body = b'%b,"fell_back":%b}' % (body[:-1], fell_back)
-            self.transport.write(replies.good(body, request_id, is_last=is_last))
+                tail = b'%b,"fell_back":%b}' % (tail[:-1], fell_back)
+            self.transport.write(
+                replies.good(found.head, content, tail, request_id, is_last)
+            )
         else:
             problem = Problem(**json.loads(content))
             self.transport.write(replies.bad(problem, request_id, is_last=is_last))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from dataclasses import dataclass
+from functools import cached_property
 
 from registry.addresses import parse, resolve
 from registry.models import Alias, ModelVersion, Second
@@ -29,6 +30,13 @@ class Found:
     second: Found | None = None
     weight: float = 0.0
     salt: str = ""
+
+    @cached_property
+    def head(self) -> bytes:
+        """How an answer by it begins, up to the outputs."""
+        return b'{"model":"%b","version":%d,"outputs":' % (
+            self.model.encode(), self.number,
+        )  # fmt: skip
 
     def side(self, drawn: float) -> Found:
         return self.second if self.second and drawn < self.weight else self

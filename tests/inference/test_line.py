@@ -144,6 +144,44 @@ def test_nonsense_ends_its_connection_only(
     assert answers(link)[0] == 1
 
 
+def test_a_watched_batch_is_answered_alike_and_told_of(
+    open_line: tuple[Line, Place], link: Link
+) -> None:
+    seen = threading.Event()
+    told: list[Any] = []
+
+    def watch(*about: Any) -> None:
+        told.append(about)
+        seen.set()
+
+    open_line[0].watch = watch
+    link.socket.settimeout(20)
+    lists = [b'[{"x": 1}]', b"odd"]
+    link.socket.sendall(frames.ask(7, FAST, 5000, lists, watch=(11, 12)))
+    assert answers(link) == (7, [(Status.OUTPUTS, [{"y": 2}]), (Status.ODD, None)])
+    assert seen.wait(20)
+    ((about, version, items, found, spent),) = told
+    assert (about, version, items) == ((11, 12), FAST, lists)
+    assert [status for status, _ in found] == [Status.OUTPUTS, Status.ODD]
+    assert spent > 0
+
+
+@pytest.mark.parametrize("size", [0, 5, 17, 20])
+def test_a_watched_batch_that_is_cut_ends_its_connection_only(
+    open_line: tuple[Line, Place], link: Link, size: int
+) -> None:
+    other = Link(open_line[1])
+    whole = frames.ask(7, FAST, 5000, [b"[1]"], watch=(11, 12))
+    content = whole[frames.HEAD.size :][:size]
+    other.socket.sendall(frames.frame(Kind.WATCHED, 7, content))
+    other.socket.settimeout(20)
+    with suppress(ConnectionResetError):
+        assert other.socket.recv(10) == b""
+    other.close()
+    ask(link, 1, FAST, b'[{"x": 1}]')
+    assert answers(link)[0] == 1
+
+
 def test_other_hosts_must_hold_the_secret(
     open_line: tuple[Line, Place], settings: Any
 ) -> None:
