@@ -17,7 +17,9 @@ from compass.ready import READY_FD
 FIRST_BACK_OFF = 0.5  # seconds; doubled at each death
 LONGEST_BACK_OFF = 30.0  # seconds
 GOOD_LIFE = 10.0  # seconds of life after which the back-off begins anew
-SOON_AGAIN = 3  # deaths of a ready child, one after the other, that lengthen no back-off
+SOON_AGAIN = (
+    3  # deaths of a ready child, one after the other, that lengthen no back-off
+)
 MENDED_AFTER = 3  # deaths in a row before it was ready
 
 

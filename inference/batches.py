@@ -18,7 +18,7 @@ from inference.fallback import Reasons, listed
 from inference.forms import FORMS
 from inference.shards import Shards
 from inference.signature import newest_that_fits
-from registry import submission
+from registry import submission, versions
 from registry.addresses import resolve
 from registry.errors import Problem
 from registry.models import ModelVersion, Task
@@ -96,6 +96,7 @@ def accept(
 
     `asked` has the fields of a SubmitRequest. Raises Problem with those that do not hold.
     """
+    versions.hold(version)
     name = asked.get("name") or f"Prediction of {count} items by {version}"
     task = submission.accept(
         **{**submission.common(user, asked), "name": name[:200]},

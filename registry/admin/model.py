@@ -12,10 +12,19 @@ from django.db.models import Q
 from django.http import HttpRequest
 from django.utils.html import format_html_join
 
+from registry import versions
 from registry.addresses import check_alias
 from registry.admin.page import Page
 from registry.errors import Problem
-from registry.models import Alias, Model, ModelVersion, Second, Traffic
+from registry.models import (
+    Alias,
+    Model,
+    ModelEvent,
+    ModelVersion,
+    PromotionRule,
+    Second,
+    Traffic,
+)
 from registry.serializers import aliases
 
 
@@ -39,22 +48,21 @@ class ModelVersionPage(Page):
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """What would go, and the aliases that stand against it."""
-        versions = list(objs)
-        of_these = Q(version__in=versions) | Q(second__version__in=versions)
+        versions_asked = list(objs)
+        of_these = Q(version__in=versions_asked) | Q(second__version__in=versions_asked)
         named = Alias.objects.filter(of_these).select_related("model")
         against = [f"{alias}: move or delete it first" for alias in named]
-        texts = [str(version) for version in versions]
+        for version in versions_asked:
+            if task := versions.user_of(version):
+                against.append(f"task {task.pk} uses {version} and is {task.state}")
+        texts = [str(version) for version in versions_asked]
         return texts, {"model versions": len(texts)}, set(), against
 
     def delete_model(self, request: HttpRequest, obj: ModelVersion) -> None:
-        with transaction.atomic():
-            # Held, so that no alias can be pointed at it between the look and the end.
-            locked = ModelVersion.objects.select_for_update().filter(pk=obj.pk).first()
-            is_named = Q(version=locked) | Q(second__version=locked)
-            if locked is not None and Alias.objects.filter(is_named).exists():
-                raise PermissionDenied(f"An alias names {locked}.")
-            if locked is not None:
-                locked.delete()
+        try:
+            versions.delete(obj, by=request.user.get_username())
+        except Problem as problem:
+            raise PermissionDenied(problem.detail) from None
 
     def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
         with transaction.atomic():
@@ -120,8 +128,16 @@ class AliasPage(Page):
     def save_model(
         self, request: HttpRequest, obj: Any, form: Any, change: Any
     ) -> None:
-        row = obj.model.point(obj.name, obj.version)
+        by = request.user.get_username()
+        row = obj.model.point(obj.name, obj.version, by=by)
         obj.pk, obj.moved_at = row.pk, row.moved_at
+
+    def delete_model(self, request: HttpRequest, obj: Alias) -> None:
+        obj.model.remove(obj, by=request.user.get_username())
+
+    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
+        for alias in queryset:
+            self.delete_model(request, alias)
 
 
 @admin.register(Second)
@@ -155,6 +171,23 @@ class SecondPage(Page):
 @admin.register(Traffic)
 class TrafficPage(Page):
     list_display = ("name", "since")
+
+
+@admin.register(ModelEvent)
+class ModelEventPage(Page):
+    list_display = ("at", "model", "verb", "alias", "before", "after", "by")
+    list_filter = ("verb",)
+    list_select_related = ("model",)
+    ordering = ("-pk",)
+    search_fields = ("model__name", "alias", "by")
+    sortable_by = ()
+
+
+@admin.register(PromotionRule)
+class PromotionRulePage(Page):
+    list_display = ("model", "alias", "metric", "direction", "minimum_difference")
+    list_select_related = ("model", "owner")
+    search_fields = ("model__name", "metric")
 
 
 def _lines(found: Any, at: str = "") -> list[tuple[str, Any]]:

@@ -9,6 +9,7 @@ from registry.models.incident import Incident
 from registry.models.key import ApiKey, IdempotencyKey
 from registry.models.lane import Lane
 from registry.models.limit import UserLimit
+from registry.models.model_event import ModelEvent, PromotionRule
 from registry.models.model_version import Alias, Model, ModelVersion
 from registry.models.node import Node
 from registry.models.pulse import Pulse
@@ -30,8 +31,10 @@ __all__ = [
     "Incident",
     "Lane",
     "Model",
+    "ModelEvent",
     "ModelVersion",
     "Node",
+    "PromotionRule",
     "Pulse",
     "Reservation",
     "Second",

@@ -2,9 +2,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from registry.models import Model, ModelVersion
+from registry.serializers.model_history import EventSerializer, RuleSerializer
+
+SHOWN_EVENTS = 20
 
 
 class VersionSerializer(serializers.ModelSerializer[ModelVersion]):
@@ -33,7 +37,12 @@ class VersionSerializer(serializers.ModelSerializer[ModelVersion]):
 
     def get_links(self, version: ModelVersion) -> dict[str, str]:
         home = f"/api/v1/models/{version.model.name}/versions/{version.number}"
-        return {"self": home, "download": f"{home}/download"}
+        return {
+            "self": home,
+            "download": f"{home}/download",
+            "lineage": f"{home}/lineage",
+            "compare": f"{home}/compare",
+        }
 
 
 class VersionSummary(VersionSerializer):
@@ -70,19 +79,36 @@ class ModelSerializer(serializers.ModelSerializer[Model]):
 
     def get_links(self, model: Model) -> dict[str, str]:
         home = f"/api/v1/models/{model.name}"
-        return {"self": home, "versions": f"{home}/versions"}
+        return {
+            "self": home,
+            "versions": f"{home}/versions",
+            "history": f"{home}/history",
+        }
 
 
 class ModelDetail(ModelSerializer):
-    """A model with its newest versions; all of them are under `links.versions`."""
+    """A model with its newest versions and events; all of them are under its links."""
 
     newest_versions = serializers.SerializerMethodField()
+    promotion = serializers.SerializerMethodField()
+    history = serializers.SerializerMethodField()
 
     class Meta(ModelSerializer.Meta):
-        fields = [*ModelSerializer.Meta.fields, "newest_versions"]
+        fields = [
+            *ModelSerializer.Meta.fields, "newest_versions", "promotion", "history",
+        ]  # fmt: skip
 
     def get_newest_versions(self, model: Model) -> list[dict[str, Any]]:
         rows = model.versions.select_related("model", "owner").prefetch_related(
             "aliases"
         )
         return list(VersionSummary(rows.order_by("-number")[:50], many=True).data)
+
+    @extend_schema_field(RuleSerializer(allow_null=True))
+    def get_promotion(self, model: Model) -> dict[str, Any] | None:
+        rule = getattr(model, "rule", None)
+        return None if rule is None else dict(RuleSerializer(rule).data)
+
+    @extend_schema_field(EventSerializer(many=True))
+    def get_history(self, model: Model) -> list[dict[str, Any]]:
+        return list(EventSerializer(model.events.all()[:SHOWN_EVENTS], many=True).data)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import IntegrityError, transaction
-from django.db.models import Count, OuterRef, Prefetch, ProtectedError, Q, Subquery
+from django.db import transaction
+from django.db.models import Count, OuterRef, Prefetch, Subquery
 from django.http import StreamingHttpResponse
 from django.urls import path
 from django_filters import rest_framework as filters
@@ -13,7 +13,7 @@ from rest_framework.generics import GenericAPIView, ListAPIView, RetrieveAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from registry import store
+from registry import store, versions
 from registry.addresses import ALIAS, check_alias, find
 from registry.errors import Problem
 from registry.models import Alias, Model, ModelVersion, Second
@@ -40,7 +40,8 @@ def shown_models() -> Any:
     newest = ModelVersion.objects.filter(model=OuterRef("model")).order_by("-number")
     latest = ModelVersion.objects.filter(number=Subquery(newest.values("number")[:1]))
     rows = latest.select_related("model", "owner").prefetch_related("aliases")
-    return Model.objects.annotate(version_count=Count("versions")).prefetch_related(
+    counted = Model.objects.annotate(version_count=Count("versions"))
+    return counted.select_related("rule__owner").prefetch_related(
         "aliases__version", Prefetch("versions", rows, to_attr="newest")
     )
 
@@ -102,16 +103,10 @@ class VersionView(GenericAPIView[ModelVersion]):
 
     @extend_schema(operation_id="models_versions_destroy", responses={204: None})
     def delete(self, request: Request, name: str, number: int) -> Response:
-        """Delete it, unless an alias names it; its files go with the next cleaning."""
+        """Delete it, unless an alias names it or a live task uses it; its files go with a later cleaning."""
         version = version_of(name, number)
         only_owner(request, version)
-        try:
-            version.delete()
-        except (ProtectedError, IntegrityError):
-            rows = Alias.objects.filter(Q(version=version) | Q(second__version=version))
-            names = ", ".join(alias.name for alias in rows)
-            text = f"The aliases that name {version} are {names}; move or delete them first."
-            raise Problem("conflict", text) from None
+        versions.delete(version, by=request.user.get_username())
         return Response(status=204)
 
 
@@ -124,7 +119,7 @@ class AliasView(GenericAPIView[Alias]):
 
     @extend_schema(operation_id="models_aliases_retrieve")
     def get(self, request: Request, name: str, alias: str) -> Response:
-        """What it names, and how a second version beside it does."""
+        """What it names, and how a second version beside it does; its moves are in the model's history."""
         return Response(AliasSerializer(alias_of(name, alias)).data)
 
     @extend_schema(
@@ -149,7 +144,8 @@ class AliasView(GenericAPIView[Alias]):
             before = version.model.aliases.filter(name=check_alias(alias))
             if row := before.select_related("version").first():
                 only_owner(request, row.version)
-            row = version.model.point(alias, version)
+            by = request.user.get_username()
+            row = version.model.point(alias, version, by=by)
             if beside and second is not None:
                 Second.put(row, second, beside[1])
         return Response(AliasSerializer(alias_of(name, alias)).data)
@@ -158,7 +154,7 @@ class AliasView(GenericAPIView[Alias]):
     def delete(self, request: Request, name: str, alias: str) -> Response:
         row = alias_of(name, alias)
         only_owner(request, row.version)
-        row.delete()
+        row.model.remove(row, by=request.user.get_username())
         return Response(status=204)
 
 
