@@ -23,7 +23,7 @@ def read_names() -> set[str]:
     text = (ROOT / "compass" / "env.py").read_text()
     prefixed = re.findall(r"\benv\.\w+\(\s*\"([A-Z_]+)\"", text)
     plain = re.findall(r"\bplain\.\w+\(\s*\"([A-Z_]+)\"", text)
-    client = (ROOT / "compass" / "client.py").read_text()
+    client = (ROOT / "compass" / "nearby.py").read_text()
     clients = re.findall(r"\"((?:COMPASS|REGISTRY)_[A-Z_]+)\"", client)
     return {f"COMPASS_{name}" for name in prefixed} | {*plain, *clients}
 

@@ -72,10 +72,10 @@ def test_a_split_answers_by_weight_and_counts_each_version(
     put(versions, 0.3)
     link = front.connect()
     seen = Counter(
-        front.ask(BODY, bearer, path, link=link).body["version"] for _ in range(100)
+        front.ask(BODY, bearer, path, link=link).body["version"] for _ in range(80)
     )
     link.close()
-    assert 7 <= seen[2] <= 53  # five standard deviations around 30
+    assert 4 <= seen[2] <= 48  # nearly five standard deviations around 24, or more
 
     def counts() -> Any:
         answered = figures(front, bearer)["split"]["answered"]
