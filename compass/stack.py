@@ -179,10 +179,20 @@ class Stack:
         self._end_orphans()
         if self.environment.embedded_broker:
             embedded.remove_socket(self.environment.data_dir)
+        self._remove_lines()
         for port in (self.port, self.inner_port):
             if port is not None:
                 port.release()
         self.say("Stopped; no process is left.")
+
+    def _remove_lines(self) -> None:
+        """The sockets of inference workers that were killed."""
+        lines = self.environment.data_dir / "lines"
+        for path in lines.glob(f"*@{self.environment.node_name}.sock"):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError:
+                continue  # a directory gone read-only
 
     def _end_orphans(self) -> None:
         """Give jobs whose supervisor is gone a moment, then kill what is left."""

@@ -109,9 +109,16 @@ def explain(error: BaseException) -> tuple[str, str]:
         return "out_of_memory", f"The memory did not suffice: {text}."
     if type(error).__name__ == "OutOfMemoryError":
         return "out_of_memory", f"The GPU's memory did not suffice: {text}."
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if _is_full(error, text):
         return "disk_full", f"The disk is full: {text}."
     return "error", f"{type(error).__name__}: {text}"
+
+
+def _is_full(error: BaseException, text: str) -> bool:
+    """Whether the disk is; libraries in other languages tell it in words alone."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(f"(os error {n})" in text for n in (errno.ENOSPC, errno.EDQUOT))
 
 
 def _enter(spec: Mapping[str, Any]) -> None:

@@ -81,8 +81,10 @@ def _judge_row(one: Accepted, seen: Evidence, found: Findings) -> None:
         found.lost.append(f"{name} failed ({row['reason']}): {row['message']}")
     if row["state"] == "cancelled" and not one.may_be_cancelled:
         found.lost.append(f"{name} is cancelled, and nobody asked for it")
-    if one.wish == "cancel" and row["state"] != "cancelled":
-        found.lost.append(f"{name} is {row['state']} after its cancel was accepted")
+    was_cancelled = one.wish == "cancel" and not one.may_be_retried
+    if was_cancelled and row["state"] != "cancelled":
+        text = f"{name} is {row['state']} after its cancel was accepted"
+        found.lost.append(f"{text} ({row['reason']}: {row['message']})")
     expected = 1 if row["state"] == "completed" and one.kind == "train" else 0
     if seen.versions != expected:
         kind = found.doubled if seen.versions > expected else found.lost

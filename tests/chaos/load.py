@@ -37,6 +37,8 @@ class Accepted:
     kind: str = "train"  # or script, or array: the head of scripts
     wish: str = ""
     may_be_cancelled: bool = False
+    # A retry without an answer: a frozen web may carry it out after a later cancel.
+    may_be_retried: bool = False
     ended: bool = field(default=False, compare=False)
 
 
@@ -150,6 +152,7 @@ class User(threading.Thread):
             one.ended, one.wish = False, ""
         answer = self._ask("POST", f"/tasks/{one.task}/{wish}", json={})
         if answer is None or answer.status_code != 202:
+            one.may_be_retried |= wish == "retry" and answer is None
             return False
         one.wish = wish
         return True

@@ -95,10 +95,15 @@ def test_it_serves_heals_refuses_a_second_and_ends_without_a_trace(
         assert until(lambda v=victim, w=words: is_another(stack, v, w), 20), words
     assert until(lambda: is_ready(stack), 20)
 
+    # An inference worker that has no time to remove its own socket.
+    killed = find(stack, "-n inference@")
+    assert killed is not None
+    killed.kill()
     stack.stop()
     assert stack.child.returncode == 0
     assert stack.left() == []
     assert not (stack.data_dir / "address").exists()
+    assert list(stack.data_dir.rglob("*.sock")) == []
 
 
 def is_another(stack: TrialStack, victim: psutil.Process, words: str) -> bool:
