@@ -121,6 +121,9 @@ def _verb(
     elif end.get("by") == "signal":
         text = "A signal from outside asked the job to stop; it left a checkpoint."
         task.release("worker_stopped", text, **facts)
+    elif end.get("event") == "exited":  # a script that no wish of ours ended
+        text = "A signal from outside asked the script to stop."
+        task.release("worker_stopped", text, **facts)
     elif end.get("event") == "stopped" or job.exit_code == SILENT:
         text = "Its worker stood still or was cut off, so the job ended itself."
         task.release("node_lost", text, **facts)

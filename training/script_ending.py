@@ -49,8 +49,7 @@ def is_its_own(supervisor: Supervisor) -> bool:
     end = supervisor.reports.end or {}
     if end.get("event") != "exited":
         return False
-    was_asked = supervisor.wish and end["was_asked"]
-    return not was_asked or end["reason"] in OWN_DOING
+    return not end["was_asked"] or end["reason"] in OWN_DOING
 
 
 def write(task: Task, end: Mapping[str, Any], attempt: dict[str, Any]) -> None:

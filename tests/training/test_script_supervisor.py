@@ -103,6 +103,17 @@ def test_a_bad_end_is_told_and_not_tried_again(
     assert files_of(task)["stdout"] == 7
 
 
+def test_a_signal_from_outside_is_not_taken_for_the_scripts_own_end(
+    script: Script, supervise: Supervise
+) -> None:
+    task = script("kill -TERM $PPID; sleep 60")  # its job process
+    supervise(task)
+    task = fresh(task)
+    assert (task.state, task.reason) == (State.FAILED, "worker_stopped")
+    assert "A signal from outside" in task.message
+    assert nothing_left(task)
+
+
 def test_a_script_that_asked_for_retries_gets_them_with_a_fresh_directory(
     script: Script, supervise: Supervise, node: Node
 ) -> None:
