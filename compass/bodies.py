@@ -22,6 +22,7 @@ SMALL = 64 * 1024  # bytes that a client has written whatever comes back
 LINGER_BYTES = 64 * 1024**2
 LINGER_SECONDS = 5.0
 UPLOADS = ("/api/v1/uploads", "/api/v1/data/upload")
+MODELS = "/api/v1/models"
 
 # Event streams may take half of the threads; this leaves one at least.
 _turns = threading.BoundedSemaphore(max(1, settings.ENVIRONMENT.web_threads // 2 - 1))
@@ -49,7 +50,7 @@ class Patient:
             if length in ("", "0") and not is_chunked:
                 return self.application(environ, start_response)
             most = None
-            if not length and not environ.get("PATH_INFO", "").startswith(UPLOADS):
+            if not length and not _is_file(environ.get("PATH_INFO", "")):
                 most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
                 environ["CONTENT_LENGTH"] = str(most)  # without one, nothing is read
             body = environ["wsgi.input"] = Body(environ["wsgi.input"], call, most=most)
@@ -129,6 +130,10 @@ class Body:
             text = f"A body may have {self.most:,} bytes at most."
             raise Problem("too_large", text)
         return piece
+
+
+def _is_file(path: str) -> bool:
+    return path.startswith(UPLOADS) or path == MODELS
 
 
 class _Answer:

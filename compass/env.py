@@ -57,6 +57,7 @@ class Environment:
     web_threads: int
     inference_threads: int
     upload_limit: int
+    model_limit: int
     max_concurrent_uploads: int
     upload_expiry_hours: int
     model_cache_size: int
@@ -93,6 +94,7 @@ def read() -> Environment:
         "pin_cpus": env.bool("PIN_CPUS", True),
         "web_threads": env.int("WEB_THREADS", 16, validate=positive),
         "inference_threads": env.int("INFERENCE_THREADS", 4, validate=positive),
+        "model_limit": env.int("MODEL_LIMIT", 4 * 1024**3, validate=positive),
         "upload_limit": env.int("UPLOAD_LIMIT", 10 * 1024**3, validate=positive),
         "upload_expiry_hours": env.int("UPLOAD_EXPIRY_HOURS", 24, validate=positive),
         "max_concurrent_uploads": plain.int(

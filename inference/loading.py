@@ -10,7 +10,7 @@ from functools import cache
 
 from inference import engines
 from inference.cache import Facts, Loaded
-from registry import recipes, store
+from registry import formats, recipes, store
 from registry.errors import Problem
 from registry.models import ModelVersion
 
@@ -48,10 +48,9 @@ def load(facts: Facts) -> Loaded:
         text = f"The files of the model {facts.address} are not those that were registered."
         raise Problem("model_unavailable", text)
     try:
-        recipe = recipes.get(facts.recipe)
+        predictor = recipes.load(formats.predictor(facts.recipe))
         use_one_thread()
         leave_torch_out_of_garbage()
-        predictor = recipes.load(recipe.predictor)
         model: Loaded = predictor.load(directory, device())
     except Exception as error:
         log.exception("The model %s cannot be loaded", facts.address)

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.db.models import OuterRef, Subquery
 from jsonschema import Draft202012Validator
+from referencing import Registry
 
 from registry.errors import Problem
 from registry.models import ModelVersion
@@ -77,4 +78,5 @@ def _short(error: Any) -> str:
 
 @lru_cache(maxsize=256)
 def _validator(schema: str) -> Draft202012Validator:
-    return Draft202012Validator(json.loads(schema))
+    # A registry of its own and nothing in it: no reference is fetched from anywhere.
+    return Draft202012Validator(json.loads(schema), registry=Registry())

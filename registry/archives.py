@@ -155,11 +155,11 @@ def _zip_place(one: zipfile.ZipInfo, tree: Tree) -> Path:
     return tree.add(name, directory=one.is_dir())
 
 
-class _Header(tarfile.TarInfo):
+class Header(tarfile.TarInfo):
     """A header that is refused, not passed over, when it is damaged or huge."""
 
     @classmethod
-    def frombuf(cls, *args: Any, **kwargs: Any) -> _Header:
+    def frombuf(cls, *args: Any, **kwargs: Any) -> Header:
         try:
             header = super().frombuf(*args, **kwargs)
         except (tarfile.EmptyHeaderError, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
@@ -190,7 +190,7 @@ def _unpack_tar(path: Path, gzipped: bool, tree: Tree, growth: Growth) -> None:
         # Already counted by the stream that it comes out of.
         uncounted = Growth(0, 0, growth.alive)
         uncounted.allowed = growth.allowed
-        with tarfile.open(fileobj=source, mode="r|", tarinfo=_Header) as archive:
+        with tarfile.open(fileobj=source, mode="r|", tarinfo=Header) as archive:
             for one in archive:
                 _unpack_member(archive, one, tree, uncounted)
         while source.read(CHUNK):  # to the end, where gzip has its checksum

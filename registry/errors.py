@@ -32,6 +32,8 @@ CATALOGUE: dict[str, tuple[int, str]] = {
     "bad_params": (422, "The parameters do not fit"),
     "diverged": (422, "The training diverged"),
     "bad_archive": (422, "The archive is not safe or not whole"),
+    "bad_model": (422, "The model cannot be used"),
+    "unsafe_model": (422, "The model's files may run code"),
     "idempotency_key_reused": (422, "This idempotency key came with another request"),
     "too_many_items": (422, "Too many items in one request"),
     "resources_too_large": (422, "No node is that large"),

@@ -44,6 +44,20 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """What files a route takes: the most bytes, and checks of the name and the first bytes."""
+
+    limit: Callable[[], int]
+    check_name: Callable[[str], object]
+    check_head: Callable[[str, bytes], object]
+
+
+DATA = Wanted(
+    lambda: settings.ENVIRONMENT.upload_limit, sniff.type_of, sniff.check_head
+)
+
+
+@dataclass(frozen=True)
 class Announced:
     """What the headers alone say; `filename` is empty for a form, which names it within."""
 
@@ -52,25 +66,25 @@ class Announced:
     fields: Mapping[str, str]
 
 
-def announced(request: HttpRequest) -> Announced:
+def announced(request: HttpRequest, wanted: Wanted = DATA) -> Announced:
     """Check the headers, without a look at the body.
 
     Raises Problem `too_large`, `length_required`, `invalid`, `malformed`, `disk_full` or
     `unsupported_media_type`.
     """
     length = _length(request.META)
-    limit = settings.ENVIRONMENT.upload_limit
+    limit = wanted.limit()
     filename = ""
     if _is_form(request):
         limit += AROUND
     else:
         filename = _disposed(request)
-        sniff.type_of(filename)
+        wanted.check_name(filename)
         # The server shows a body that was cut as one that ended, if it has no length.
         if length is None:
             raise Problem("length_required", "Send a Content-Length, or a form.")
     if length is not None and length > limit:
-        raise too_large()
+        raise too_large(wanted.limit())
     store.root().mkdir(parents=True, exist_ok=True)
     if (length or 0) + RESERVE > shutil.disk_usage(store.root()).free:
         raise disk_full()
@@ -84,6 +98,7 @@ def receive(
     upload: Upload,
     path: Path,
     *,
+    wanted: Wanted = DATA,
     ticks: Callable[[], float] = time.monotonic,
 ) -> Received:
     """Read the whole body and write its file to `path`.
@@ -91,9 +106,10 @@ def receive(
     Raises CutShort if it ends early or stands still, and Problem `too_large`, `invalid`, `malformed`, `bad_data`,
     `disk_full` or `unsupported_media_type`.
     """
-    body = Body(request.META["wsgi.input"], told.length, _touching(upload, ticks))
+    touch = _touching(upload, ticks)
+    body = Body(request.META["wsgi.input"], told.length, touch, wanted.limit())
     try:
-        with Sink(path, settings.ENVIRONMENT.upload_limit) as sink:
+        with Sink(path, wanted) as sink:
             fields = dict(told.fields)
             if _is_form(request):
                 fields |= _read_form(request, body, sink)
@@ -115,6 +131,7 @@ def receive(
         fields.get("description", ""),
         sink.size,
         sink.sha256.hexdigest(),
+        fields.get("name", ""),
     )
 
 
@@ -122,10 +139,14 @@ class Body:
     """The stream of a body, which tells a body that was cut from one that ended."""
 
     def __init__(
-        self, source: Source, length: int | None, alive: Callable[[int], None]
+        self,
+        source: Source,
+        length: int | None,
+        alive: Callable[[int], None],
+        limit: int,
     ) -> None:
         self.source, self.length, self.alive = source, length, alive
-        self.most = settings.ENVIRONMENT.upload_limit + AROUND
+        self.limit = limit
         self.count = 0  # bytes so far
 
     def read(self, size: int) -> bytes:
@@ -144,8 +165,8 @@ class Body:
         self.count += len(chunk)
         if not chunk and self.length is not None:
             raise CutShort(f"{self.count:,} of {self.length:,} bytes came.")
-        if self.count > self.most:
-            raise too_large()
+        if self.count > self.limit + AROUND:
+            raise too_large(self.limit)
         self.alive(self.count)
         return chunk
 
@@ -155,9 +176,10 @@ class Sink(FileUploadHandler):
 
     chunk_size = CHUNK
 
-    def __init__(self, path: Path, limit: int) -> None:
+    def __init__(self, path: Path, wanted: Wanted) -> None:
         super().__init__()
-        self.limit, self.size, self.sha256 = limit, 0, hashlib.sha256()
+        self.wanted, self.limit = wanted, wanted.limit()
+        self.size, self.sha256 = 0, hashlib.sha256()
         self.filename, self.whole, self.head = "", False, b""
         self.file = path.open("xb")
 
@@ -174,16 +196,16 @@ class Sink(FileUploadHandler):
         if self.filename:
             raise _invalid("file", "one file in a request")
         self.filename = clean_filename(given)
-        sniff.type_of(self.filename)
+        self.wanted.check_name(self.filename)
 
     def write(self, chunk: bytes) -> None:
         if len(self.head) < sniff.HEAD:
             self.head += chunk[: sniff.HEAD - len(self.head)]
             if len(self.head) == sniff.HEAD:
-                sniff.check_head(self.filename, self.head)
+                self.wanted.check_head(self.filename, self.head)
         self.size += len(chunk)
         if self.size > self.limit:
-            raise too_large()
+            raise too_large(self.limit)
         self.sha256.update(chunk)
         self.file.write(chunk)
 
@@ -208,8 +230,7 @@ class _Form(MultiPartParser):
         return file_name  # refused by its own rules, not mended
 
 
-def too_large() -> Problem:
-    limit = settings.ENVIRONMENT.upload_limit
+def too_large(limit: int) -> Problem:
     return Problem("too_large", f"A file may have {limit:,} bytes at most.")
 
 
@@ -241,7 +262,7 @@ def _check(fields: Mapping[str, str], sink: Sink) -> None:
             raise _invalid(name, "holds control characters")
     if sink.size == 0:
         raise BadData("the file is empty")
-    sniff.check_head(sink.filename, sink.head)
+    sink.wanted.check_head(sink.filename, sink.head)
 
 
 def _touching(upload: Upload, ticks: Callable[[], float]) -> Callable[[int], None]:

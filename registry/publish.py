@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -12,13 +13,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from registry import clock, recipes, store
+from safetensors import SafetensorError, safe_open
+
+from registry import clock, formats, plain, recipes, store
 from registry.addresses import check_name
 from registry.errors import Problem
 from registry.models import Model, ModelVersion, Task, Upload
 
-WEIGHTS = "model.safetensors"
-FILES = ("config.json", "signature.json", "metrics.json", WEIGHTS)
+CONFIG, SIGNATURE, METRICS = "config.json", "signature.json", "metrics.json"
+TEXTS = (CONFIG, SIGNATURE, METRICS)
 HEADER_LIMIT = 100 * 1024**2  # bytes; the format's own limit
 
 
@@ -41,23 +44,30 @@ def prepare(directory: Path) -> Published:
 
     Raises Problem `model_unavailable` if it is not.
     """
-    missing = [name for name in FILES if not (directory / name).is_file()]
-    if missing:
-        raise _broken(f"it has no {', '.join(missing)}")
-    config, signature, metrics = (_read(directory / name) for name in FILES[:3])
+    _check_there(directory, TEXTS)
+    config, signature, metrics = (_read(directory / name) for name in TEXTS)
     recipe, params = config.get("recipe"), config.get("params")
     if not isinstance(recipe, str) or not isinstance(params, dict):
         raise _broken("config.json names no recipe and params")
-    recipes.get(recipe)
+    formats.predictor(recipe)
     if not all(isinstance(signature.get(name), dict) for name in ("inputs", "outputs")):
         raise _broken("signature.json has no inputs and outputs")
-    check_weights(directory / WEIGHTS)
-    weights_sha256 = store.file_sha256(directory / WEIGHTS)
+    weights = directory / formats.weights(recipe)
+    _check_there(directory, [weights.name])
+    if weights.name == formats.SAFETENSORS:
+        check_weights(weights)
+    weights_sha256 = store.file_sha256(weights)
     digest, size = store.publish_model(directory)
     versions = {str(k): str(v) for k, v in dict(config.get("versions") or {}).items()}
     return Published(
         digest, size, weights_sha256, recipe, params, versions, signature, metrics
     )
+
+
+def _check_there(directory: Path, names: Sequence[str]) -> None:
+    missing = [name for name in names if not (directory / name).is_file()]
+    if missing:
+        raise _broken(f"it has no {', '.join(missing)}")
 
 
 def register(
@@ -96,20 +106,27 @@ def check_weights(path: Path) -> None:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(HEADER_LIMIT, size - 8):
-            raise _broken(f"{WEIGHTS} has no header")
+            raise _broken(f"{path.name} has no header")
         try:
             header = json.loads(file.read(length))
             tensors = [v for k, v in header.items() if k != "__metadata__"]
             end = max((int(one["data_offsets"][1]) for one in tensors), default=0)
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
-            raise _broken(f"the header of {WEIGHTS} cannot be read") from None
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+            raise _broken(f"the header of {path.name} cannot be read") from None
     if size != 8 + length + end:
-        raise _broken(f"{WEIGHTS} is {size} bytes and should be {8 + length + end}")
+        raise _broken(f"{path.name} is {size} bytes and should be {8 + length + end}")
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise _broken(f"{path.name}: {error}") from None
 
 
 @cache
 def code_digest(recipe: str) -> str:
     """SHA-256 over the source files of the recipe's package, in the order of their names."""
+    if formats.is_code_free(recipe):
+        return ""
     spec = find_spec(recipes.get(recipe).fit.partition(":")[0])
     if spec is None or not spec.origin:
         return ""
@@ -152,16 +169,10 @@ def _installed(package: str) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    def refuse(name: str) -> float:
-        raise ValueError(f"{name} is not a JSON number")
-
     try:
-        value = json.loads(path.read_bytes(), parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
+        return plain.read_object(path.read_bytes())
+    except ValueError as error:
         raise _broken(f"{path.name} cannot be read: {error}") from None
-    if not isinstance(value, dict):
-        raise _broken(f"{path.name} is not an object")
-    return value
 
 
 def _broken(why: str) -> Problem:

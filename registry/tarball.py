@@ -13,15 +13,19 @@ BLOCK = tarfile.BLOCKSIZE
 
 
 class Tarball:
-    """Yields the archive's bytes once; `size` is their number.
+    """Yields the archive's bytes once; `size` is their number. The comment stands in its header.
 
     The files are opened at once, so that a deletion does not cut the stream. The same files
     give the same bytes. Raises OSError if a file cannot be opened.
     """
 
-    def __init__(self, directory: Path, label: str) -> None:
+    def __init__(self, directory: Path, label: str, comment: str = "") -> None:
         self._files: list[tuple[bytes, int, BinaryIO]] = []
-        self.size = 2 * BLOCK
+        self._comment = b""
+        if comment:
+            about = {"comment": comment}
+            self._comment = tarfile.TarInfo.create_pax_global_header(about)
+        self.size = len(self._comment) + 2 * BLOCK
         try:
             for path in sorted(one for one in directory.iterdir() if one.is_file()):
                 file = path.open("rb")
@@ -37,6 +41,7 @@ class Tarball:
 
     def __iter__(self) -> Iterator[bytes]:
         try:
+            yield self._comment
             for head, size, file in self._files:
                 yield head
                 while piece := file.read(CHUNK):

@@ -40,16 +40,25 @@ class Received:
     description: str
     size: int
     sha256: str
+    asked_name: str = ""  # empty if the name is but the file's
 
 
 @contextmanager
-def slot(owner: Any, filename: str = "") -> Iterator[Upload]:
+def slot(
+    owner: Any, filename: str = "", *, leaves_record: bool = True
+) -> Iterator[Upload]:
     """A row in state receiving, while a body is read; the slots are counted over all processes.
 
-    A row that was not kept is gone afterwards, or stands as failed if its sender did not hear why.
-    Raises Problem `uploads_busy` when all slots are taken.
+    A row that was not kept is gone afterwards, or stands as failed if its sender did not hear why
+    and it `leaves_record`. Raises Problem `uploads_busy` when all slots are taken.
     """
     upload = _take(owner, filename)
+    if not leaves_record:
+        try:
+            yield upload
+        finally:
+            _give_back(upload)
+        return
     try:
         yield upload
     except CutShort as problem:

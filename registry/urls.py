@@ -6,6 +6,7 @@ from rest_framework.routers import SimpleRouter
 from registry.views.lanes import LaneDetail, Lanes, PauseLane, ResumeLane
 from registry.views.limits import LimitDetail, Limits, MyLimit
 from registry.views.many import CancelMany, PurgeMany, RetryMany
+from registry.views.model_files import model_files_urls
 from registry.views.model_history import model_history_urls
 from registry.views.models import models_urls
 from registry.views.nodes import NodeViewSet, RescueViewSet
@@ -25,6 +26,7 @@ urlpatterns = [
     path("tasks/cancel", CancelMany.as_view()),
     *router.urls,
     *models_urls,
+    *model_files_urls,
     *model_history_urls,
     *uploads_urls,
     *services_urls,

@@ -4,16 +4,14 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import Count, OuterRef, Prefetch, Subquery
-from django.http import StreamingHttpResponse
 from django.urls import path
 from django_filters import rest_framework as filters
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.generics import GenericAPIView, ListAPIView, RetrieveAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from registry import store, versions
+from registry import versions
 from registry.addresses import ALIAS, check_alias, find
 from registry.errors import Problem
 from registry.models import Alias, Model, ModelVersion, Second
@@ -24,7 +22,6 @@ from registry.serializers.models import (
     VersionSerializer,
     VersionSummary,
 )
-from registry.tarball import Tarball
 
 
 class ModelFilter(filters.FilterSet):  # type: ignore[misc]
@@ -158,30 +155,6 @@ class AliasView(GenericAPIView[Alias]):
         return Response(status=204)
 
 
-class Download(GenericAPIView[ModelVersion]):
-    """The version's files as one tar archive."""
-
-    queryset = ModelVersion.objects.all()
-
-    @extend_schema(
-        operation_id="models_versions_download",
-        responses={(200, "application/x-tar"): OpenApiTypes.BINARY},
-    )
-    def get(self, request: Request, name: str, number: int) -> StreamingHttpResponse:
-        version = version_of(name, number)
-        label = f"{version.model.name}-{version.number}"
-        try:
-            archive = Tarball(store.model_path(version.digest), label)
-        except OSError:
-            text = f"The files of {version} cannot be read."
-            raise Problem("model_unavailable", text) from None
-        response = StreamingHttpResponse(archive, content_type="application/x-tar")
-        response["Content-Length"] = str(archive.size)
-        response["Content-Disposition"] = f'attachment; filename="{label}.tar"'
-        response["ETag"] = f'"{version.digest}"'
-        return response
-
-
 def version_of(name: str, number: int) -> ModelVersion:
     """That version. Raises Problem `unknown_model`."""
     model = find(name)
@@ -213,10 +186,8 @@ def only_owner(request: Request, version: ModelVersion) -> None:
 
 
 models_urls = [
-    path("models", Models.as_view()),
     path("models/<str:name>", ModelView.as_view()),
     path("models/<str:name>/versions", Versions.as_view()),
     path("models/<str:name>/versions/<int:number>", VersionView.as_view()),
-    path("models/<str:name>/versions/<int:number>/download", Download.as_view()),
     path("models/<str:name>/aliases/<str:alias>", AliasView.as_view()),
 ]

@@ -15,6 +15,7 @@ from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
 from registry import intake, ranges, store, uploads
@@ -26,6 +27,26 @@ from registry.serializers.uploads import UploadForm, UploadSerializer
 LINGER_BYTES = 64 * 1024**2
 LINGER_SECONDS = 5.0
 _lingering = threading.BoundedSemaphore(4)  # of this process's threads
+
+
+class TakesFile(APIView):
+    """A view whose POST is a file, which alone reads the body, and may answer before all of it."""
+
+    def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Request:
+        if request.method == "POST":
+            # A session's check for forgery looks into the form; the header is enough.
+            request.POST = QueryDict()
+        return super().initialize_request(request, *args, **kwargs)
+
+    def handle_exception(self, exc: Exception) -> Response:
+        response = super().handle_exception(exc)
+        if self.request.method == "POST":
+            source = self.request.META["wsgi.input"]
+            # Closed after it was sent: so the answer comes before the body is read.
+            response._resource_closers.append(  # type: ignore[attr-defined]
+                lambda: _linger(source)
+            )
+        return response
 
 
 class UploadFilter(filters.FilterSet):  # type: ignore[misc]
@@ -56,7 +77,9 @@ class AnyType(BaseContentNegotiation):
     list=extend_schema(summary="Uploads, newest first"),
     retrieve=extend_schema(summary="One upload"),
 )
-class UploadViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Upload]):
+class UploadViewSet(
+    TakesFile, ListModelMixin, RetrieveModelMixin, GenericViewSet[Upload]
+):
     """Files that users gave: data sets and archives."""
 
     serializer_class = UploadSerializer
@@ -66,12 +89,6 @@ class UploadViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Upload]):
 
     def get_queryset(self) -> QuerySet[Upload]:
         return Upload.objects.visible_to(self.request.user).select_related("owner")
-
-    def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Request:
-        if request.method == "POST":
-            # A session's check for forgery looks into the form; the header is enough.
-            request.POST = QueryDict()
-        return super().initialize_request(request, *args, **kwargs)
 
     @extend_schema(
         summary="Upload one file",
@@ -140,12 +157,6 @@ class UploadViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Upload]):
         response = super().handle_exception(exc)
         if isinstance(exc, ranges.NoSuchRange):
             response["Content-Range"] = f"bytes */{exc.size}"
-        if self.action == "create":
-            source = self.request.META["wsgi.input"]
-            # Closed after it was sent: so the answer comes before the body is read.
-            response._resource_closers.append(  # type: ignore[attr-defined]
-                lambda: _linger(source)
-            )
         return response
 
 

@@ -23,6 +23,7 @@ def tiny_recipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         **recipes._paths(),
         "tiny": "tests.inference.tiny:RECIPE",
         "network": "tests.inference.network:RECIPE",
+        "sized": "tests.inference.sized:RECIPE",
     }
     monkeypatch.setattr(recipes, "_paths", lambda: known)
     recipes.get.cache_clear()

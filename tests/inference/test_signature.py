@@ -56,3 +56,13 @@ def test_a_long_value_is_not_repeated_in_the_reason() -> None:
 
 def test_a_schema_that_is_none_fits_nothing() -> None:
     assert why_unfit({"type": "nonsense"}, {"x": 1}) != ""
+
+
+def test_a_reference_in_a_signature_is_never_fetched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("urllib.request.urlopen", lambda *a, **_: asked.append(a))
+    schema = {"properties": {"x": {"$ref": "http://10.0.0.1/schema"}}}
+    assert "signature cannot be used" in why_unfit(schema, {"x": 1})
+    assert asked == []

@@ -1,0 +1,54 @@
+"""JSON of strangers that a database can keep: finite numbers, whole texts, no bombs."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+DEEPEST = 60  # levels
+LARGEST = 2**64  # of a whole number
+ODD = re.compile("[\x00\ud800-\udfff]")
+
+
+def read_object(content: bytes) -> dict[str, Any]:
+    """The object that stands there. Raises ValueError with what is wrong."""
+    try:
+        value = json.loads(
+            content.decode("utf-8"), parse_constant=_refuse, parse_float=_finite
+        )
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    if not isinstance(value, dict):
+        raise ValueError("it is not an object")
+    _check(value, 0)
+    return value
+
+
+def _check(value: Any, depth: int) -> None:
+    if depth > DEEPEST:
+        raise ValueError("it is nested too deep")
+    if isinstance(value, str):
+        if ODD.search(value):
+            raise ValueError("a text holds a NUL or a lone surrogate")
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            _check(name, depth + 1)
+            _check(inner, depth + 1)
+    elif isinstance(value, list):
+        for inner in value:
+            _check(inner, depth + 1)
+    elif isinstance(value, int) and abs(value) > LARGEST:
+        raise ValueError("a whole number is too large")
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:40]} is too large a number")
+    return value

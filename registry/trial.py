@@ -1,0 +1,83 @@
+"""A stranger's model is first loaded in a process of its own, with little memory and no secrets."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from registry.errors import CATALOGUE, Problem
+
+log = logging.getLogger(__name__)
+
+MODULE = "inference.trial"
+LONGEST = 120.0  # seconds, of which importing torch takes some
+PATIENCE = 30.0  # seconds to wait for the turn
+SPARE = 768 * 1024**2  # bytes of memory for any model
+TIMES = 4  # the size of its files, besides
+KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "TMPDIR")
+
+_turn = threading.BoundedSemaphore(1)  # it costs as much as a worker
+
+
+def run(directory: Path, predictor: str) -> dict[str, Any]:
+    """Load the model in `directory` and let it answer its examples; what its files say by themselves.
+
+    `predictor` is a dotted path. Raises Problem `bad_model`, `unsafe_model`, `busy`.
+    """
+    if not _turn.acquire(timeout=PATIENCE):
+        text = "Another model is being looked at; send this one again."
+        raise Problem("busy", text, retry_after=10)
+    try:
+        return _run(directory, predictor)
+    finally:
+        _turn.release()
+
+
+def _run(directory: Path, predictor: str) -> dict[str, Any]:
+    size = sum(one.stat().st_size for one in directory.iterdir())
+    memory = SPARE + TIMES * size
+    command = [sys.executable, "-m", MODULE, predictor, str(directory), str(memory)]
+    variables = {name: os.environ[name] for name in KEPT if name in os.environ}
+    variables |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        ended = subprocess.run(  # noqa: S603
+            command,
+            cwd=settings.BASE_DIR,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=LONGEST,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise bad(f"Loading it took longer than {LONGEST:g} s.") from None
+    told = ended.stdout[-4 * 1024**2 :].rpartition(b"\n")[2]
+    try:
+        found: dict[str, Any] = json.loads(told)
+    except ValueError:
+        log.warning("A model's trial ended: %r", ended.stderr[-4000:])
+        raise bad(f"Loading it ended {_how(ended.returncode, memory)}.") from None
+    if error := found.get("error"):
+        code = error["code"] if error["code"] in CATALOGUE else "bad_model"
+        raise Problem(code, error["detail"])
+    return found
+
+
+def bad(text: str) -> Problem:
+    return Problem("bad_model", text)
+
+
+def _how(code: int, memory: int) -> str:
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"by {name}; it may have asked for more than {memory:,} bytes of memory"
+    return f"with code {code} and no word"
