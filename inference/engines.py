@@ -54,6 +54,11 @@ class Tuned:
         return self.model.answers(encoded, outputs)
 
 
+def own(model: Any) -> str:
+    """The engine that the predictor runs on by itself."""
+    return str(getattr(model, "engine", EAGER))
+
+
 def path(digest: str, name: str) -> Path:
     """Where the network of the model of that digest stands, made ready for that engine."""
     return store.root() / "engines" / digest / FILES[name]
@@ -61,7 +66,7 @@ def path(digest: str, name: str) -> Path:
 
 def mount(model: Loaded, facts: Facts) -> Loaded:
     """The model on the engine that was chosen for it; as it is if that cannot be had."""
-    if facts.engine == EAGER or not isinstance(model, Tunable):
+    if facts.engine in (EAGER, own(model)) or not isinstance(model, Tunable):
         return model
     file = path(facts.digest, facts.engine)
     try:

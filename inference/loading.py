@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import sys
 import threading
 from functools import cache
 
@@ -49,9 +50,12 @@ def load(facts: Facts) -> Loaded:
         raise Problem("model_unavailable", text)
     try:
         predictor = recipes.load(formats.predictor(facts.recipe))
-        use_one_thread()
-        leave_torch_out_of_garbage()
-        model: Loaded = predictor.load(directory, device())
+        uses_torch = getattr(predictor, "uses_torch", True)
+        if uses_torch:
+            use_one_thread()
+            leave_torch_out_of_garbage()
+        where = device() if uses_torch else "cpu"
+        model: Loaded = predictor.load(directory, where)
     except Exception as error:
         log.exception("The model %s cannot be loaded", facts.address)
         text = f"The model {facts.address} cannot be loaded; the worker's log says why."
@@ -90,6 +94,8 @@ def leave_torch_out_of_garbage() -> None:
 
 def free_device_memory() -> None:
     """Give what evicted models held on the GPU back to it."""
+    if "torch" not in sys.modules:
+        return
     import torch
 
     if torch.cuda.is_available():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from inference.cache import Facts, Loaded
@@ -32,9 +33,6 @@ def answer(
 
     Nothing that an item does raises here, and no answer holds a path or a trace.
     """
-    import torch
-
-    use_one_thread()
     batch = batch or facts.batch or BATCH
     answers: list[dict[str, Any]] = [{} for _ in items]
     good: list[tuple[int, Any]] = []
@@ -44,13 +42,23 @@ def answer(
         except Exception as error:
             problem = _why(error, item, facts)
             answers[index] = {"error": problem.as_dict()}
-    with torch.inference_mode():
+    with _ready_to_compute(model):
         for start in range(0, len(good), batch):
             some = good[start : start + batch]
             outputs = _predict(model, [one for _, one in some], facts.address)
             for (index, _), output in zip(some, outputs, strict=True):
                 answers[index] = output
     return answers
+
+
+def _ready_to_compute(model: Loaded) -> AbstractContextManager[Any]:
+    """One thread and no gradients; torch stays away where no model needs it."""
+    if not getattr(model, "uses_torch", True):
+        return nullcontext()
+    import torch
+
+    use_one_thread()
+    return torch.inference_mode()
 
 
 def _predict(model: Loaded, encoded: list[Any], name: str) -> list[dict[str, Any]]:

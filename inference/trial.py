@@ -28,8 +28,9 @@ def look(predictor: str, directory: Path, memory: int) -> dict[str, Any]:
     kind = recipes.load(predictor)
     _hold(memory)
     try:
-        model = kind.load(directory, "cpu")
-        signature = getattr(model, "signature", None)
+        examine = getattr(kind, "examine", None)
+        model = examine(directory) if examine else kind.load(directory, "cpu")
+        signature = model.signature if examine else None
         _answer(model, directory, signature)
     except Problem as problem:
         code = "bad_model" if problem.code == "model_unavailable" else problem.code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import math
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from django.conf import settings
 from django.db.models import Q
 
 from inference import engines, loading
-from inference.cache import Facts
+from inference.cache import Facts, Loaded
 from inference.engines import EAGER, Run, Tensors, Tunable
 from registry import clock, store
 from registry.errors import Problem
@@ -68,11 +69,16 @@ def _measure(version: ModelVersion) -> dict[str, Any]:
         model = loading.load(facts)
     except Problem as problem:
         return {**verdict, "note": problem.detail}
-    if not isinstance(model, Tunable):
+    has_own = engines.own(model) != EAGER
+    if not has_own and not isinstance(model, Tunable):
         return {**verdict, "note": "The recipe's predictor runs in one way only."}
+    verdict["name"] = engines.own(model)
     encoded = _encoded(model, version.signature.get("examples") or [])
     if not encoded:
         return {**verdict, "note": "The version has no example that it can read."}
+    if has_own:
+        return verdict | time_own(model, encoded)
+    assert isinstance(model, Tunable)
     names = engines.NAMES if loading.device() == "cpu" else (EAGER,)
     return verdict | choose(model, encoded, version.digest, names)
 
@@ -107,6 +113,52 @@ def choose(
     return {"name": name, "batch": batch, "sha256": sha256, "candidates": candidates}
 
 
+def time_own(model: Loaded, encoded: Sequence[Any]) -> dict[str, Any]:
+    """The best batch of a predictor that has an engine of its own; one by one if rows touch each other."""
+    name, seconds, errors = engines.own(model), dict[str, dict[int, float]](), [0.0]
+    alone = [model.predict([one])[0] for one in encoded]
+    batches: dict[int, Any] = {1: _rows(encoded, 1)}
+    for size in SIZES[1:]:
+        rows = _rows(encoded, size)
+        began = time.perf_counter()
+        found = model.predict(rows)
+        if time.perf_counter() - began > LONGEST:
+            break
+        wanted = [alone[n % len(alone)] for n in range(size)]
+        errors.append(max(map(_apart, found, wanted)))
+        if errors[-1] > TOLERANCE:
+            break
+        batches[size] = rows
+    seconds = _timed({name: model.predict}, batches)
+    figures = {str(k): round(v, 9) for k, v in seconds[name].items()}
+    candidate = {
+        "name": name, "is_correct": max(errors) <= TOLERANCE, "sha256": "",
+        "largest_error": _kept(max(errors)), "seconds_a_row": figures,
+    }  # fmt: skip
+    batch = best(seconds)[1] if candidate["is_correct"] else 1
+    return {"name": name, "batch": batch, "candidates": [candidate]}
+
+
+def _apart(one: Any, other: Any) -> float:
+    """The largest difference of two answers, relative where a value is larger than one."""
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        return max((_apart(one[name], other[name]) for name in one), default=0.0)
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return max(map(_apart, one, other), default=0.0)
+    if isinstance(one, float) and isinstance(other, float):
+        both_nan = math.isnan(one) and math.isnan(other)
+        if one == other or both_nan:
+            return 0.0
+        difference = abs(one - other) / max(1.0, abs(other))
+        return float("inf") if math.isnan(difference) else difference
+    return 0.0 if one == other else float("inf")
+
+
+def _kept(error: float) -> float | None:
+    """JSON holds no infinity."""
+    return error if math.isfinite(error) else None
+
+
 def best(seconds: dict[str, dict[int, float]]) -> tuple[str, int]:
     """The engine that is fastest at its best size, and the smallest size nearly as good."""
     name = min(seconds, key=lambda one: min(seconds[one].values()))
@@ -136,7 +188,7 @@ def _candidate(
         log.info("No engine %s for %s: %r", name, digest, error)
         text = f"{type(error).__name__}: {error}".splitlines()[0]
         return {**found, "note": text[:300]}, None
-    found["largest_error"] = max(errors)
+    found["largest_error"] = _kept(max(errors))
     found["is_correct"] = max(errors) <= TOLERANCE
     return found, run if found["is_correct"] else None
 
@@ -173,7 +225,7 @@ def _error(found: Tensors, wanted: Tensors) -> float:
 
 
 def _timed(
-    runs: dict[str, Run], batches: dict[int, Tensors]
+    runs: dict[str, Any], batches: dict[int, Any]
 ) -> dict[str, dict[int, float]]:
     """The least seconds a row, by engine and size; in rounds, so that all meet the same machine."""
     seconds: dict[str, dict[int, float]] = {name: {} for name in runs}
@@ -186,7 +238,9 @@ def _timed(
 
 
 def _once(
-    run: Run, tensors: Tensors, monotonic: Callable[[], float] = time.perf_counter
+    run: Callable[[Any], Any],
+    tensors: Any,
+    monotonic: Callable[[], float] = time.perf_counter,
 ) -> float:
     """The least seconds of one pass within a moment."""
     end, least = monotonic() + MOMENT, float("inf")
@@ -199,7 +253,7 @@ def _once(
             return least
 
 
-def _encoded(model: Tunable, examples: Sequence[Any]) -> list[Any]:
+def _encoded(model: Loaded, examples: Sequence[Any]) -> list[Any]:
     encoded = []
     for item in examples[:EXAMPLES]:
         try:

@@ -19,8 +19,8 @@ from inference import traffic, worker
 from inference.views import Predict
 from registry.models import ApiKey, ModelVersion, Node
 from tests.compass.fronts import DJANGO, PREDICT, Running
-from tests.inference import tiny
-from tests.inference.conftest import tiny_recipe  # noqa: F401
+from tests.inference import onnx_files, tiny
+from tests.inference.conftest import cache, tiny_recipe  # noqa: F401
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -218,6 +218,19 @@ def test_both_lanes_refuse_alike_what_cannot_be_served(
     assert (raw.status, raw.body["code"]) == (503, "model_unavailable")
     assert raw.is_raw_lane
     assert raw.without_its_own() == django.without_its_own()
+
+
+def test_an_onnx_model_is_answered_alike_by_both_lanes(
+    front: Running, inference: worker.Worker, bearer: dict[str, str]
+) -> None:
+    onnx_files.make_version()
+    row = [0.5] * onnx_files.WIDTH
+    items = [{"x": row}, {"x": [1, 2]}, {"x": [True, *row[1:]]}, {"x": row, "z": 1}, 3]
+    body = {"model": "net", "inputs": items}
+    raw, django = front.ask(body, bearer), front.ask(body, bearer, DJANGO)
+    assert raw.is_raw_lane
+    assert raw.without_its_own() == django.without_its_own()
+    assert ["error" in one for one in raw.body["outputs"]] == [False, *[True] * 4]
 
 
 def test_without_a_worker_both_say_so(
