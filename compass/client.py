@@ -194,6 +194,23 @@ class Compass:
         headers = {"Prefer": f"wait={wait}"}
         return self.request("POST", "inference/batch", json=body, headers=headers)
 
+    def preload(
+        self, model: str, *, pin: bool = False, wait: int | None = None
+    ) -> list[dict[str, Any]]:
+        """How the loading went on each inference worker: `{worker, outcome, seconds}`."""
+        body: dict[str, Any] = {"model": model, "pin": pin}
+        if wait is not None:
+            body["wait"] = wait
+        return list(self._tell("preload", body))
+
+    def evict(self, model: str) -> list[dict[str, Any]]:
+        """Unpin a model and let it go where it is idle; how that went on each worker."""
+        return list(self._tell("evict", {"model": model}))
+
+    def _tell(self, name: str, body: Mapping[str, Any]) -> Any:
+        path = f"inference/{name}"
+        return self.request("POST", path, json=dict(body), is_pure=True)["workers"]
+
     def models(self, **filters: Any) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self.get("models", **filters)["results"]
         return rows

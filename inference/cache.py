@@ -8,81 +8,26 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any, Protocol
+from typing import Any
 
+from inference.entries import Entry, Facts, Loaded, Stage, Tally
 from registry.addresses import unknown
 from registry.errors import Problem
+
+__all__ = ["FAILURE_KEPT", "FRESH", "Facts", "Loaded", "ModelCache"]
 
 log = logging.getLogger(__name__)
 
 FRESH = 1.0  # seconds that a look at the database holds
 FAILURE_KEPT = 5.0  # seconds until a load that failed is tried again
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the database says of a version.
-
-    `size` is of its files, in bytes; `inputs` is the JSON Schema of an item; `batch` is the
-    number of items of one pass, 0 while nobody has measured it.
-    """
-
-    version: int
-    address: str
-    recipe: str
-    digest: str
-    size: int
-    inputs: dict[str, Any] = field(default_factory=dict)
-    engine: str = "eager"
-    engine_sha256: str = ""
-    batch: int = 0
-
-    @property
-    def makes(self) -> tuple[str, str]:
-        """What it takes for a loaded model to be out of date when it differs."""
-        return self.digest, self.engine_sha256
-
-
-class Loaded(Protocol):
-    """A model in memory: `encode` one item, then `predict` many; safe in several threads."""
-
-    nbytes: int
-
-    def encode(self, item: Any) -> Any: ...
-
-    def predict(self, encoded: list[Any]) -> list[dict[str, Any]]: ...
-
-
-class Stage(Enum):
-    LOADING = "loading"
-    READY = "ready"
-    FAILED = "failed"
-
-
-class Entry:
-    """One version's place in the cache."""
-
-    def __init__(self, facts: Facts, moment: float) -> None:
-        self.facts, self.checked_at, self.ended_at = facts, moment, moment
-        self.stage = Stage.LOADING
-        self.model: Any = None
-        self.problem: Problem | None = None
-        self.nbytes = facts.size  # measured once it is loaded
-        self.users, self.hits, self.seconds = 0, 0, 0.0
-        self.is_dropped = False
-
-    @property
-    def is_idle(self) -> bool:
-        return self.users == 0 and self.stage is not Stage.LOADING
+MOST_GONE = 100  # models that left and are still told of
 
 
 class ModelCache:
     """Models by version, at most `capacity` of them and `budget` bytes besides those in use.
 
     `look` gives the Facts of a version, or None once it is deleted; `load` makes the model of
-    Facts; `unload` is told when a model has left. A model in use is never evicted.
+    Facts; `unload` is told when a model has left. A model in use or pinned is never evicted.
     """
 
     def __init__(
@@ -102,9 +47,8 @@ class ModelCache:
         self._entries: OrderedDict[int, Entry] = (
             OrderedDict()
         )  # least recently used first
-        self._counts = dict.fromkeys(
-            ("hits", "misses", "loads", "failures", "evictions"), 0
-        )
+        self._tally = Tally()
+        self._pins: set[int] = set()
 
     @contextmanager
     def use(self, version: int) -> Iterator[tuple[Loaded, Facts]]:
@@ -118,19 +62,37 @@ class ModelCache:
         finally:
             with self._changed:
                 entry.users -= 1
+                entry.used_at = self._monotonic()
                 self._trim()
                 if entry.is_dropped and entry.users == 0:
                     entry.model = None
                     self._unload()
 
-    def evict(self, version: int) -> bool:
-        """Let an idle model go; False if it is in use or not there."""
-        with self._changed:
+    def preload(self, version: int, *, pin: bool = False) -> tuple[bool, float]:
+        """Whether it had to be loaded, and the seconds that this took; a pinned one stays.
+
+        Raises Problem as `use` does.
+        """
+        before = self._tally.of(version)["loads"]
+        with self.use(version) as (_, facts), self._changed:
+            if pin:
+                self._pins.add(facts.version)
+            is_new = self._tally.of(version)["loads"] > before
             entry = self._entries.get(version)
-            if entry is None or not entry.is_idle:
-                return False
-            self._drop(entry, counted=entry.stage is Stage.READY)
-            return True
+            return is_new, entry.seconds if is_new and entry else 0.0
+
+    def evict(self, version: int) -> str:
+        """Unpin a model and let it go if it is idle: `evicted`, `in use` or `not loaded`."""
+        with self._changed:
+            self._pins.discard(version)
+            entry = self._entries.get(version)
+            if entry is None:
+                return "not loaded"
+            if not entry.is_idle:
+                return "in use"
+            is_ready = entry.stage is Stage.READY
+            self._drop(entry, counted=is_ready)
+            return "evicted" if is_ready else "not loaded"
 
     def sweep(self) -> None:
         """Let go of what the database has no more; those in use go when they are given back."""
@@ -143,6 +105,7 @@ class ModelCache:
         for version in held:
             if self._look(version) is None:
                 self._forget(version)
+                self._pins.discard(version)
 
     def ready(self) -> list[int]:
         """The versions that are loaded."""
@@ -158,8 +121,10 @@ class ModelCache:
                     "version_id": str(version),
                     "state": entry.stage.value,
                     "bytes": entry.nbytes,
+                    "pinned": version in self._pins,
+                    "in_use": entry.users > 0,
                     "users": entry.users,
-                    "hits": entry.hits,
+                    **self._tally.of(version),
                     "load_seconds": round(entry.seconds, 4),
                 }
                 for version, entry in reversed(self._entries.items())
@@ -168,11 +133,12 @@ class ModelCache:
                 one.nbytes for one in self._entries.values() if one.model is not None
             )
             return {
-                **self._counts,
+                **self._tally.total,
                 "bytes": loaded,
                 "budget": self._budget,
                 "capacity": self._capacity,
                 "models": models,
+                "gone": self._tally.besides(set(self._entries), MOST_GONE),
             }
 
     def _take(self, version: int) -> Entry:
@@ -188,8 +154,9 @@ class ModelCache:
             is_mine = entry is None
             if entry is None:
                 entry = self._entries[version] = Entry(facts, now)
-            self._counts["hits" if entry.stage is Stage.READY else "misses"] += 1
-            entry.hits += entry.stage is Stage.READY
+            is_hit = entry.stage is Stage.READY
+            self._tally.note(facts, "hits" if is_hit else "misses")
+            entry.used_at = now
             entry.users += 1
             self._entries.move_to_end(version)
         if is_mine:
@@ -228,7 +195,7 @@ class ModelCache:
                 entry.seconds = entry.ended_at - began
                 entry.model, entry.problem = model, problem
                 entry.stage = Stage.FAILED if problem else Stage.READY
-                self._counts["failures" if problem else "loads"] += 1
+                self._tally.note(entry.facts, "failures" if problem else "loads")
                 if problem is None:
                     entry.nbytes = int(model.nbytes)
                     self._trim()
@@ -246,7 +213,7 @@ class ModelCache:
             if needed > self._budget:
                 text += f"; this worker's models may have {self._budget}."
                 raise Problem("model_unavailable", text)
-            text += ", and the models in use leave less."
+            text += ", and the models in use or pinned leave less."
             raise Problem("model_unavailable", text, retry_after=1)
 
     def _trim(self) -> None:
@@ -258,8 +225,15 @@ class ModelCache:
             is_over = self._budget is not None and self._used() > self._budget
             if len(ready) <= self._capacity and not is_over:
                 return
-            if entry.is_idle and entry.stage is Stage.READY:
+            if (
+                entry.is_idle
+                and entry.stage is Stage.READY
+                and not self._is_pinned(entry)
+            ):
                 self._drop(entry, counted=True)
+
+    def _is_pinned(self, entry: Entry) -> bool:
+        return entry.facts.version in self._pins
 
     def _used(self) -> int:
         live = (one for one in self._entries.values() if one.stage is not Stage.FAILED)
@@ -269,7 +243,8 @@ class ModelCache:
         if self._entries.get(entry.facts.version) is entry:
             del self._entries[entry.facts.version]
         entry.is_dropped = True
-        self._counts["evictions"] += counted
+        if counted:
+            self._tally.note(entry.facts, "evictions")
         if entry.users == 0 and entry.model is not None:
             entry.model = None
             self._unload()
@@ -291,6 +266,7 @@ class ModelCache:
         if facts is None or (entry and entry.facts.makes != facts.makes):
             self._forget(version)
         if facts is None:
+            self._pins.discard(version)
             raise unknown("This model version was deleted.")
         if entry is not None:
             entry.checked_at, entry.facts = asked_at, facts

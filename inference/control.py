@@ -1,22 +1,69 @@
-"""Commands that the web sends to every inference worker at once."""
+"""What an inference worker does when it is told to preload, to evict, or to say what it holds."""
 
 from __future__ import annotations
 
+import logging
+import threading
 from typing import Any
 
-from celery.worker.control import control_command
+from django.db import DatabaseError, connection
 
-from inference import worker
+from inference.cache import ModelCache
+from inference.commands import failed, problem_of
+from registry.errors import Problem
+
+log = logging.getLogger(__name__)
+
+LONGEST = 3600.0  # seconds that somebody is kept waiting for a load
 
 
-@control_command(args=[("version", int)])
-def inference_preload(state: Any, version: int) -> dict[str, str]:
-    """Load a model before it is asked for."""
-    worker.CURRENT.preload(version)
-    return {"ok": "loading"}
+class Control:
+    """Commands for one cache; `obey` answers each with JSON."""
 
+    def __init__(self, cache: ModelCache) -> None:
+        self._cache = cache
 
-@control_command(args=[("version", int)])
-def inference_evict(state: Any, version: int) -> dict[str, str]:
-    """Let an idle model go."""
-    return {"ok": "evicted" if worker.CURRENT.cache.evict(version) else "not idle here"}
+    def obey(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Raises LookupError or ValueError if nobody knows such a command."""
+        match command["name"]:
+            case "preload":
+                seconds = min(float(command["seconds"]), LONGEST)
+                pin = bool(command.get("pin"))
+                return self.preload(int(command["version"]), seconds, pin=pin)
+            case "evict":
+                outcome = self._cache.evict(int(command["version"]))
+                return {"outcome": outcome, "seconds": 0.0}
+            case "status":
+                return self._cache.status()
+        raise LookupError(command["name"])
+
+    def preload(
+        self, version: int, seconds: float, *, pin: bool = False
+    ) -> dict[str, Any]:
+        """Load it, waiting for so long; the loading goes on when the time is over."""
+        found = {"outcome": "loading", "seconds": seconds}
+
+        def load() -> None:
+            nonlocal found
+            found = self._load(version, pin)
+
+        thread = threading.Thread(target=load, name=f"preload-{version}", daemon=True)
+        thread.start()
+        thread.join(seconds)
+        return found
+
+    def _load(self, version: int, pin: bool) -> dict[str, Any]:
+        try:
+            is_new, took = self._cache.preload(version, pin=pin)
+        except Problem as problem:
+            log.warning("Preloading failed: %s", problem.detail)
+            return problem_of(problem)
+        except DatabaseError:
+            return failed("The database does not answer.", "database_unavailable")
+        except Exception:
+            log.exception("Preloading failed")
+            return failed("It failed; the worker's log says why.", "internal")
+        finally:
+            connection.close()
+        outcome = "loaded" if is_new else "was loaded"
+        return {"outcome": outcome, "seconds": round(took, 4)}

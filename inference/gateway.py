@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from celery import current_app
-
 from inference import links
 from inference.frames import Status
 from inference.links import Link, Place
@@ -78,32 +76,6 @@ def workers() -> list[str]:
     if not names:
         raise Problem("no_worker", "No inference worker is up.", retry_after=5)
     return list(names)
-
-
-def tell_all(command: str, version: int) -> list[str]:
-    """Send a control command to every inference worker; best effort, without an answer."""
-    names = workers()
-
-    def send() -> None:
-        current_app.control.broadcast(
-            command, destination=names, arguments={"version": version}
-        )
-
-    try:
-        _twice(send)
-    except Exception as error:
-        log.warning("A command did not get through the broker: %s", error)
-        text = "The message broker does not answer."
-        raise Problem("broker_unavailable", text, retry_after=RETRY_AFTER) from None
-    return names
-
-
-def _twice(function: Callable[[], None]) -> None:
-    # The first control call after a restart of the broker raises once.
-    try:
-        function()
-    except Exception:
-        function()
 
 
 def _link() -> Link | None:

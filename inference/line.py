@@ -45,8 +45,10 @@ class Line:
         predict: Predict,
         tell: Callable[[], dict[str, Any]],
         watch: Callable[..., None] = lambda *_: None,
+        obey: Callable[[Any], dict[str, Any]] = lambda _: {},
     ) -> None:
         self._predict, self._tell, self.watch = predict, tell, watch
+        self.obey = obey
         self.asked_at = 0.0  # when the latest batch came or was answered
         self._listening: list[socket.socket] = []
         self._socket: tuple[Path, tuple[int, int]] | None = None
@@ -238,7 +240,7 @@ class _Peer:
         try:
             while not self._is_over:
                 kind, number, content = frames.receive(self.link)
-                if kind in (Kind.ASK, Kind.CHECKED, Kind.WATCHED):
+                if kind in (Kind.ASK, Kind.CHECKED, Kind.WATCHED, Kind.TELL):
                     return kind, number, content
                 if kind is Kind.PING:
                     told = frames.dumps(self.line._tell())
@@ -249,6 +251,8 @@ class _Peer:
         return None
 
     def _is_quick(self, kind: Kind, number: int, content: bytes) -> bool:
+        if kind is Kind.TELL:
+            return False
         at = frames.WATCH.size if kind is Kind.WATCHED else 0
         if len(content) < at + frames.ASK.size:
             return False
@@ -256,6 +260,9 @@ class _Peer:
         return self.line.is_quick(version, count)
 
     def _answer(self, kind: Kind, number: int, content: bytes) -> None:
+        if kind is Kind.TELL:
+            self._obey(number, content)
+            return
         began = self.line.asked_at = time.monotonic()
         watch = None
         try:
@@ -275,6 +282,17 @@ class _Peer:
             self._is_over = True
         except Exception:
             log.exception("A batch could not be read")
+            self._is_over = True
+            self.stop_reading()
+
+    def _obey(self, number: int, content: bytes) -> None:
+        try:
+            told = frames.dumps(self.line.obey(json.loads(content)))
+            self._send(frames.frame(Kind.TOLD, number, told))
+        except OSError:
+            self._is_over = True
+        except Exception:
+            log.exception("A command could not be obeyed")
             self._is_over = True
             self.stop_reading()
 

@@ -88,6 +88,15 @@ class Link:
             if kind is Kind.REPLY and answered == number:
                 return frames.read_reply(content)[1][0]
 
+    def tell(self, command: dict[str, Any], seconds: float) -> Any:
+        """The answer to a command. Raises TimeoutError, and OSError once it is broken."""
+        self.socket.settimeout(seconds)
+        self.socket.sendall(frames.frame(Kind.TELL, 0, frames.dumps(command)))
+        while True:
+            kind, _, content = frames.receive(self.socket)
+            if kind is Kind.TOLD:
+                return json.loads(content)
+
     def _greet(self) -> Any:
         self.socket.settimeout(CONNECT)
         if self.place.is_here:

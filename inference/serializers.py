@@ -160,10 +160,48 @@ class ModelRequest(StrictSerializer):
     )
 
 
+class PreloadRequest(ModelRequest):
+    pin = serializers.BooleanField(
+        default=False, help_text="never evicted until `evict` is asked for"
+    )
+    wait = serializers.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=600,
+        help_text="seconds to wait for the load; it goes on afterwards",
+    )
+
+
+class Outcome(serializers.Serializer[Any]):
+    worker = serializers.CharField()
+    outcome = serializers.CharField(
+        help_text="loaded, was loaded, loading, evicted, in use, not loaded or failed"
+    )
+    seconds = serializers.FloatField(help_text="that the load took")
+    code = serializers.CharField(required=False, help_text="where it failed")
+    detail = serializers.CharField(required=False)
+
+
 class TellResponse(serializers.Serializer[Any]):
     model = serializers.CharField()
     version = serializers.IntegerField()
-    workers = serializers.ListField(child=serializers.CharField())
+    workers = Outcome(many=True)
+
+
+class ModelStatus(serializers.Serializer[Any]):
+    model = serializers.CharField()
+    version_id = serializers.CharField()
+    state = serializers.CharField(help_text="loading, ready or failed")
+    bytes = serializers.IntegerField()
+    pinned = serializers.BooleanField()
+    in_use = serializers.BooleanField()
+    users = serializers.IntegerField(help_text="batches that use it now")
+    hits = serializers.IntegerField()
+    misses = serializers.IntegerField()
+    loads = serializers.IntegerField()
+    failures = serializers.IntegerField()
+    evictions = serializers.IntegerField()
+    load_seconds = serializers.FloatField()
 
 
 class WorkerStatus(serializers.Serializer[Any]):
@@ -179,7 +217,11 @@ class WorkerStatus(serializers.Serializer[Any]):
     loads = serializers.IntegerField()
     failures = serializers.IntegerField()
     evictions = serializers.IntegerField()
-    models = serializers.ListField(child=serializers.DictField())
+    models = ModelStatus(many=True)
+    gone = serializers.ListField(
+        child=serializers.DictField(), help_text="counts of models that have left"
+    )
+    is_live = serializers.BooleanField(help_text="told just now, not at its last beat")
 
 
 class Answered(serializers.Serializer[Any]):

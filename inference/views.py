@@ -4,12 +4,12 @@ import time
 from typing import Any
 
 from django.conf import settings
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from inference import batches, datasets, gateway, routes, traffic
+from inference import batches, commands, datasets, gateway, routes, traffic
 from inference.fallback import answer_of, first_served, listed
 from inference.routes import Found
 from inference.serializers import (
@@ -19,6 +19,7 @@ from inference.serializers import (
     ModelRequest,
     PredictRequest,
     PredictResponse,
+    PreloadRequest,
     StatusResponse,
     TellResponse,
 )
@@ -32,7 +33,12 @@ from registry.serializers.tasks import TaskSerializer
 from registry.states import State
 
 COUNTS = ("bytes", "hits", "misses", "loads", "failures", "evictions", "capacity")
-NOTHING_YET: dict[str, Any] = {**dict.fromkeys(COUNTS, 0), "budget": None, "models": []}
+NOTHING_YET: dict[str, Any] = {
+    **dict.fromkeys(COUNTS, 0),
+    "budget": None,
+    "models": [],
+    "gone": [],
+}
 
 
 class Predict(APIView):
@@ -157,7 +163,7 @@ class Batch(APIView):
 
 
 class Status(APIView):
-    """The inference workers with the models that they hold, as of their last beat."""
+    """The inference workers with the models that they hold; of one that is silent, the last word."""
 
     @extend_schema(operation_id="inference_status", responses=StatusResponse)
     def get(self, request: Request) -> Response:
@@ -168,6 +174,7 @@ class Status(APIView):
         for task, node in placed.values_list("pk", "node_id"):
             running.setdefault(node, []).append(str(task))
         waiting = Task.objects.filter(kind="predict", state=State.PENDING).count()
+        told = commands.statuses()
         workers = [
             {
                 "name": node.name,
@@ -175,7 +182,8 @@ class Status(APIView):
                 "beat_at": node.beat_at,
                 "running": running.get(node.pk, []),
                 **NOTHING_YET,
-                **node.status,
+                **(told.get(node.name) or node.status),
+                "is_live": node.name in told,
             }
             for node in nodes
         ]
@@ -184,28 +192,37 @@ class Status(APIView):
 
 
 class Tell(APIView):
-    """What every inference worker is asked to do with one model; best effort."""
+    """What every inference worker does with one model, and how that went."""
 
     scopes = {"POST": "predict"}
     command = ""
+    fields: type[ModelRequest] = ModelRequest
 
-    @extend_schema(request=ModelRequest, responses={202: TellResponse})
     def post(self, request: Request) -> Response:
-        asked = ModelRequest(data=request.data)
+        asked = self.fields(data=request.data)
         asked.is_valid(raise_exception=True)
         version = resolve(asked.validated_data["model"])
-        names = gateway.tell_all(self.command, version.pk)
+        seconds = float(settings.ENVIRONMENT.predict_timeout)
+        told = commands.tell_all(
+            self.command,
+            version.pk,
+            seconds=asked.validated_data.get("wait", seconds),
+            pin=asked.validated_data.get("pin", False),
+        )
         body: dict[str, Any] = {"model": version.model.name, "version": version.number}
-        return Response({**body, "workers": names}, 202)
+        return Response({**body, "workers": told})
 
 
+@extend_schema_view(post=extend_schema(request=PreloadRequest, responses=TellResponse))
 class Preload(Tell):
     """Load a model on every inference worker before it is asked for."""
 
-    command = "inference_preload"
+    command = "preload"
+    fields = PreloadRequest
 
 
+@extend_schema_view(post=extend_schema(request=ModelRequest, responses=TellResponse))
 class Evict(Tell):
-    """Let a model go on every inference worker where it is idle."""
+    """Unpin a model, and let it go on every inference worker where it is idle."""
 
-    command = "inference_evict"
+    command = "evict"

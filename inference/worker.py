@@ -8,17 +8,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import DatabaseError
 
 from inference import loading, predictor
 from inference.batch import BatchRun
 from inference.cache import ModelCache
+from inference.control import LONGEST, Control
 from inference.line import Line, socket_path
 from inference.links import SERVICE
 from inference.mirror import Mirror
 from inference.tuner import Tuner
 from registry.deliveries import Deliveries
-from registry.errors import Problem
 from registry.membership import Membership, end_process
 from registry.models import Node, Service, Task
 
@@ -52,14 +52,15 @@ class Worker:
             is_idle=lambda: self._line.is_idle(QUIET),
             has_room=self._has_room,
         )
-        self._line = Line(self.predict, self._told, self._mirror.note)
+        self.control = Control(self.cache)
+        self._line = Line(
+            self.predict, self._told, self._mirror.note, self.control.obey
+        )
         self._place: Service | None = None
         CURRENT = self
 
     def begin(self) -> None:
         """Offer this host's lane, and the line for online requests."""
-        import inference.control  # noqa: F401  (commands that this process answers)
-
         self._membership = Membership(
             self.name,
             cpus=max(1, settings.ENVIRONMENT.inference_threads - 1),
@@ -82,17 +83,9 @@ class Worker:
 
     def preload(self, version: int) -> None:
         """Load the model in a thread of its own, so that the first request finds it."""
-
-        def load() -> None:
-            try:
-                with self.cache.use(version):
-                    pass
-            except Problem as problem:
-                log.warning("Preloading failed: %s", problem.detail)
-            finally:
-                connection.close()
-
-        threading.Thread(target=load, name=f"preload-{version}", daemon=True).start()
+        threading.Thread(
+            target=self.control.preload, args=(version, LONGEST), daemon=True
+        ).start()
 
     def ask_to_stop(self) -> None:
         """Let running tasks go back in line after their next chunk."""

@@ -270,9 +270,9 @@ def test_memory_that_others_use_is_refused_only_for_now() -> None:
 
 def test_evicting_by_hand_spares_a_model_in_use(world: World) -> None:
     with world.cache.use(1):
-        assert not world.cache.evict(1)
-    assert world.cache.evict(1)
-    assert not world.cache.evict(1)
+        assert world.cache.evict(1) == "in use"
+    assert world.cache.evict(1) == "evicted"
+    assert world.cache.evict(1) == "not loaded"
     assert world.held() == []
 
 
@@ -318,3 +318,32 @@ def test_a_mixed_load_from_many_threads_ends_with_nothing_in_use() -> None:
     assert all(one["users"] == 0 for one in status["models"])
     assert len(status["models"]) <= 3
     assert status["loads"] - status["evictions"] == len(status["models"])
+
+
+def test_a_pinned_model_is_not_evicted_until_it_is_unpinned(world: World) -> None:
+    assert world.cache.preload(1, pin=True)[0]
+    world.touch(2, 3, 4)
+    assert world.held() == ["m:4", "m:1"]
+    assert world.cache.evict(1) == "evicted"
+    world.touch(1, 2, 3)
+    assert world.held() == ["m:3", "m:2"]
+
+
+def test_a_pin_outlives_a_new_load_and_ends_with_the_version(world: World) -> None:
+    world.cache.preload(1, pin=True)
+    world.versions[1] = Facts(1, "m:1", "tiny", "d1", 10, engine_sha256="other")
+    world.now += FRESH
+    world.touch(1, 2, 3)
+    assert world.held() == ["m:3", "m:1"]
+    del world.versions[1]
+    world.cache.sweep()
+    assert world.held() == ["m:3"]
+
+
+def test_pinned_models_that_fill_the_budget_leave_others_a_clear_error() -> None:
+    world = World(capacity=9, budget=20)
+    world.cache.preload(1, pin=True)
+    world.cache.preload(2, pin=True)
+    with pytest.raises(Problem, match="in use or pinned leave less"):
+        world.touch(3)
+    world.touch(1, 2)
