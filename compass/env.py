@@ -61,6 +61,8 @@ class Environment:
     max_concurrent_uploads: int
     upload_expiry_hours: int
     model_cache_size: int
+    model_ttl: int
+    preload_models: list[str]
     predict_timeout: int
     log_limit: int
     script_disk_limit: int
@@ -101,6 +103,8 @@ def read() -> Environment:
             "MAX_CONCURRENT_UPLOADS", 2, validate=positive
         ),
         "model_cache_size": plain.int("MODEL_CACHE_SIZE", 8, validate=positive),
+        "model_ttl": env.int("MODEL_TTL", 0, validate=validate.Range(min=0)),
+        "preload_models": env.list("PRELOAD_MODELS", []),
         "predict_timeout": env.int("PREDICT_TIMEOUT", 30, validate=positive),
         "log_limit": env.int("LOG_LIMIT", 64 * 1024**2, validate=positive),
         "script_disk_limit": env.int(

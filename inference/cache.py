@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from inference.entries import Entry, Facts, Loaded, Stage, Tally
+from inference.memory import Gauge, too_large
 from registry.addresses import unknown
 from registry.errors import Problem
 
@@ -20,14 +21,15 @@ log = logging.getLogger(__name__)
 
 FRESH = 1.0  # seconds that a look at the database holds
 FAILURE_KEPT = 5.0  # seconds until a load that failed is tried again
-MOST_GONE = 100  # models that left and are still told of
 
 
 class ModelCache:
     """Models by version, at most `capacity` of them and `budget` bytes besides those in use.
 
     `look` gives the Facts of a version, or None once it is deleted; `load` makes the model of
-    Facts; `unload` is told when a model has left. A model in use or pinned is never evicted.
+    Facts; `unload` is told when a model has left. A model in use or pinned is never evicted. A
+    budget that is a function is asked before each load. An idle model goes after `idle_limit`
+    seconds, 0 for never. `meter` gives the bytes that the process takes.
     """
 
     def __init__(
@@ -36,12 +38,17 @@ class ModelCache:
         look: Callable[[int], Facts | None],
         *,
         capacity: int,
-        budget: int | None = None,
+        budget: int | Callable[[], int] | None = None,
+        idle_limit: float = 0.0,
+        meter: Callable[[], int] = lambda: 0,
         unload: Callable[[], None] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._loader, self._look, self._unload = load, look, unload
-        self._capacity, self._budget = capacity, budget
+        self._capacity, self._ask_budget = capacity, budget
+        self._budget = None if callable(budget) else budget
+        self._idle_limit = idle_limit
+        self._gauge = Gauge(meter)
         self._monotonic = monotonic
         self._changed = threading.Condition()
         self._entries: OrderedDict[int, Entry] = (
@@ -68,18 +75,28 @@ class ModelCache:
                     entry.model = None
                     self._unload()
 
-    def preload(self, version: int, *, pin: bool = False) -> tuple[bool, float]:
+    def preload(
+        self,
+        version: int,
+        *,
+        pin: bool = False,
+        warm_up: Callable[[Loaded, Facts], None] = lambda *_: None,
+    ) -> tuple[bool, float]:
         """Whether it had to be loaded, and the seconds that this took; a pinned one stays.
 
         Raises Problem as `use` does.
         """
         before = self._tally.of(version)["loads"]
-        with self.use(version) as (_, facts), self._changed:
-            if pin:
-                self._pins.add(facts.version)
-            is_new = self._tally.of(version)["loads"] > before
-            entry = self._entries.get(version)
-            return is_new, entry.seconds if is_new and entry else 0.0
+        with self.use(version) as (model, facts):
+            with self._changed:
+                if pin:
+                    self._pins.add(version)
+                is_new = self._tally.of(version)["loads"] > before
+                entry = self._entries.get(version)
+                seconds = entry.seconds if is_new and entry else 0.0
+            if is_new:
+                warm_up(model, facts)
+            return is_new, seconds
 
     def evict(self, version: int) -> str:
         """Unpin a model and let it go if it is idle: `evicted`, `in use` or `not loaded`."""
@@ -95,12 +112,19 @@ class ModelCache:
             return "evicted" if is_ready else "not loaded"
 
     def sweep(self) -> None:
-        """Let go of what the database has no more; those in use go when they are given back."""
+        """Let go of what the database has no more, and of what was idle for too long.
+
+        Those in use go when they are given back.
+        """
         with self._changed:
             now = self._monotonic()
             for entry in list(self._entries.values()):
                 if entry.stage is Stage.FAILED and now - entry.ended_at >= FAILURE_KEPT:
                     self._drop(entry)
+                elif entry.is_stale(now, self._idle_limit) and not self._is_pinned(
+                    entry
+                ):
+                    self._drop(entry, counted=True)
             held = list(self._entries)
         for version in held:
             if self._look(version) is None:
@@ -115,31 +139,8 @@ class ModelCache:
     def status(self) -> dict[str, Any]:
         """Totals, and each model with its bytes, users, hits and seconds to load."""
         with self._changed:
-            models = [
-                {
-                    "model": entry.facts.address,
-                    "version_id": str(version),
-                    "state": entry.stage.value,
-                    "bytes": entry.nbytes,
-                    "pinned": version in self._pins,
-                    "in_use": entry.users > 0,
-                    "users": entry.users,
-                    **self._tally.of(version),
-                    "load_seconds": round(entry.seconds, 4),
-                }
-                for version, entry in reversed(self._entries.items())
-            ]
-            loaded = sum(
-                one.nbytes for one in self._entries.values() if one.model is not None
-            )
-            return {
-                **self._tally.total,
-                "bytes": loaded,
-                "budget": self._budget,
-                "capacity": self._capacity,
-                "models": models,
-                "gone": self._tally.besides(set(self._entries), MOST_GONE),
-            }
+            told = {"budget": self._budget, "capacity": self._capacity}
+            return {**told, **self._tally.told(self._entries, self._pins)}
 
     def _take(self, version: int) -> Entry:
         facts = self._facts(version)
@@ -148,14 +149,15 @@ class ModelCache:
             entry = self._entries.get(version)
             if entry and entry.stage is Stage.FAILED:
                 if now - entry.ended_at < FAILURE_KEPT:
-                    raise _again(entry)
+                    raise entry.again()
                 self._drop(entry)
                 entry = None
             is_mine = entry is None
             if entry is None:
                 entry = self._entries[version] = Entry(facts, now)
-            is_hit = entry.stage is Stage.READY
-            self._tally.note(facts, "hits" if is_hit else "misses")
+            waits = entry.stage is Stage.LOADING and not is_mine
+            if not waits:
+                self._tally.note(facts, "misses" if is_mine else "hits")
             entry.used_at = now
             entry.users += 1
             self._entries.move_to_end(version)
@@ -167,21 +169,32 @@ class ModelCache:
                 raise
         with self._changed:
             self._changed.wait_for(lambda: entry.stage is not Stage.LOADING)
+            if waits:
+                is_hit = entry.stage is Stage.READY
+                self._tally.note(facts, "hits" if is_hit else "misses")
             if entry.stage is Stage.FAILED:
                 entry.users -= 1
-                raise _again(entry)
+                raise entry.again()
         return entry
 
     def _load(self, entry: Entry) -> None:
         """Load it as the one thread that does; whatever happens, no other waits for ever."""
         began = self._monotonic()
         model: Any = None
+        nbytes = 0
         problem: Problem | None = Problem(
             "model_unavailable", "The loading of the model was broken off."
         )
         try:
             self._make_room(entry)
+            look = self._gauge.begin(self._activity(entry))
             model = self._loader(entry.facts)
+            grown = self._gauge.end(look, self._activity(entry), entry.facts)
+            nbytes = max(int(model.nbytes), grown)
+            self._gauge.remember(entry.facts, nbytes)
+            if self._budget is not None and nbytes > self._budget:
+                model = None
+                raise too_large(entry.facts, nbytes, self._budget)
             problem = None
         except Problem as error:
             problem = error
@@ -197,24 +210,32 @@ class ModelCache:
                 entry.stage = Stage.FAILED if problem else Stage.READY
                 self._tally.note(entry.facts, "failures" if problem else "loads")
                 if problem is None:
-                    entry.nbytes = int(model.nbytes)
+                    entry.nbytes = nbytes
                     self._trim()
                 elif problem.retry_after is not None:
                     self._drop(entry)  # room may come at any moment
                 self._changed.notify_all()
 
     def _make_room(self, entry: Entry) -> None:
+        asked = self._ask_budget() if callable(self._ask_budget) else self._budget
         with self._changed:
+            self._budget = asked
+            needed = entry.nbytes = self._gauge.expected(entry.facts)
+            if asked is not None and needed > asked:
+                raise too_large(entry.facts, needed, asked)
             self._trim()
-            if self._budget is None or self._used() <= self._budget:
+            if asked is None or self._used() <= asked:
                 return
-            needed = entry.facts.size
             text = f"The model {entry.facts.address} needs {needed} bytes of memory"
-            if needed > self._budget:
-                text += f"; this worker's models may have {self._budget}."
-                raise Problem("model_unavailable", text)
             text += ", and the models in use or pinned leave less."
             raise Problem("model_unavailable", text, retry_after=1)
+
+    def _activity(self, loading: Entry) -> tuple[int, int]:
+        """How many batches are at work with other models, and how many have ever come."""
+        with self._changed:
+            others = (one for one in self._entries.values() if one is not loading)
+            users = sum(one.users for one in others)
+            return users, self._tally.total["hits"] + self._tally.total["misses"]
 
     def _trim(self) -> None:
         """Evict idle models, the least recently used first, until the limits are kept."""
@@ -271,10 +292,3 @@ class ModelCache:
         if entry is not None:
             entry.checked_at, entry.facts = asked_at, facts
         return facts
-
-
-def _again(entry: Entry) -> Problem:
-    """The one reason for every waiter, each with a traceback of its own."""
-    assert entry.problem is not None
-    problem = entry.problem
-    return Problem(problem.code, problem.detail, retry_after=problem.retry_after)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import DatabaseError, connection
 
-from inference.cache import ModelCache
+from inference import predictor
+from inference.cache import Facts, Loaded, ModelCache
 from inference.commands import failed, problem_of
+from registry.addresses import resolve
 from registry.errors import Problem
+from registry.models import ModelVersion
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +56,26 @@ class Control:
         thread.join(seconds)
         return found
 
+    def preload_listed(self, addresses: Sequence[str]) -> list[dict[str, Any]]:
+        """Load the models of these addresses one after another; how each went."""
+        found = []
+        for address in addresses:
+            try:
+                version = resolve(address).pk
+            except Problem as problem:
+                log.warning("%s is not preloaded: %s", address, problem.detail)
+                found.append(problem_of(problem))
+            except DatabaseError as error:
+                log.warning("%s is not preloaded: %s", address, error)
+                found.append(failed("The database does not answer."))
+            else:
+                found.append(self._load(version, pin=False))
+        connection.close()
+        return found
+
     def _load(self, version: int, pin: bool) -> dict[str, Any]:
         try:
-            is_new, took = self._cache.preload(version, pin=pin)
+            is_new, took = self._cache.preload(version, pin=pin, warm_up=warm_up)
         except Problem as problem:
             log.warning("Preloading failed: %s", problem.detail)
             return problem_of(problem)
@@ -67,3 +88,11 @@ class Control:
             connection.close()
         outcome = "loaded" if is_new else "was loaded"
         return {"outcome": outcome, "seconds": round(took, 4)}
+
+
+def warm_up(model: Loaded, facts: Facts) -> None:
+    """Let it answer its first example, so that no request meets what is slow only once."""
+    row = ModelVersion.objects.filter(pk=facts.version).first()
+    examples = row.signature.get("examples") if row is not None else None
+    if examples:
+        predictor.answer(model, examples[:1], facts)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from registry.errors import Problem
 
 MOST_TALLIES = 1000  # versions whose counts are remembered after they left
+MOST_GONE = 100  # models that left and are still told of
 COUNTS = ("hits", "misses", "loads", "failures", "evictions")
 
 
@@ -70,6 +71,29 @@ class Entry:
     def is_idle(self) -> bool:
         return self.users == 0 and self.stage is not Stage.LOADING
 
+    def is_stale(self, now: float, limit: float) -> bool:
+        """Whether it has been ready and idle for so many seconds; never if that is 0."""
+        is_old = 0 < limit <= now - self.used_at
+        return is_old and self.is_idle and self.stage is Stage.READY
+
+    def again(self) -> Problem:
+        """The one reason for every waiter, each with a traceback of its own."""
+        assert self.problem is not None
+        code, detail = self.problem.code, self.problem.detail
+        return Problem(code, detail, retry_after=self.problem.retry_after)
+
+    def told(self) -> dict[str, Any]:
+        """What the status says of it."""
+        return {
+            "model": self.facts.address,
+            "version_id": str(self.facts.version),
+            "state": self.stage.value,
+            "bytes": self.nbytes,
+            "in_use": self.users > 0,
+            "users": self.users,
+            "load_seconds": round(self.seconds, 4),
+        }
+
 
 class Tally:
     """Counts in all and by version; a version's outlive its stay in the cache."""
@@ -93,11 +117,21 @@ class Tally:
         _, counts = self._of.get(version, ("", None))
         return dict(counts) if counts else dict.fromkeys(COUNTS, 0)
 
-    def besides(self, held: set[int], most: int) -> list[dict[str, Any]]:
-        """The counts of models that are not held, the latest used first."""
+    def told(self, entries: OrderedDict[int, Entry], pins: set[int]) -> dict[str, Any]:
+        """Totals, each model that is held, and the counts of the latest that have left."""
+        models = [
+            {**entry.told(), "pinned": version in pins, **self.of(version)}
+            for version, entry in reversed(entries.items())
+        ]
         gone = [
             {"model": address, "version_id": str(version), **counts}
             for version, (address, counts) in reversed(self._of.items())
-            if version not in held
+            if version not in entries
         ]
-        return gone[:most]
+        loaded = sum(one.nbytes for one in entries.values() if one.model is not None)
+        return {
+            **self.total,
+            "bytes": loaded,
+            "models": models,
+            "gone": gone[:MOST_GONE],
+        }

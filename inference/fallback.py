@@ -16,6 +16,7 @@ CANNOT_BE_SERVED = frozenset(
     [
         "unknown_model",
         "model_unavailable",
+        "model_too_large",
         "no_worker",
         "busy",
         "timeout",

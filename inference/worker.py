@@ -10,7 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.db import DatabaseError
 
-from inference import loading, predictor
+from inference import loading, memory, predictor
 from inference.batch import BatchRun
 from inference.cache import ModelCache
 from inference.control import LONGEST, Control
@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 
 STOP_WITHIN = 10.0  # seconds for the running tasks to let go at a clean stop
 QUIET = 0.005  # seconds without a batch, before a shadow is asked
-MODELS_SHARE = 0.5  # of the memory, for loaded models
 
 
 class Worker:
@@ -40,7 +39,9 @@ class Worker:
             loading.load,
             loading.look,
             capacity=environment.model_cache_size,
-            budget=int(environment.memory * MODELS_SHARE),
+            budget=memory.budget,
+            idle_limit=environment.model_ttl,
+            meter=memory.anonymous,
             unload=loading.free_device_memory,
         )
         self._stopping = threading.Event()
@@ -140,6 +141,12 @@ class Worker:
         if before is not None:  # its earlier life ended in the middle of its work
             for version in before.metadata.get("models", []):
                 self.preload(int(version))
+        if environment.preload_models:
+            threading.Thread(
+                target=self.control.preload_listed,
+                args=(environment.preload_models,),
+                daemon=True,
+            ).start()
 
     def _close_line(self) -> None:
         self._line.close()

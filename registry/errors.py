@@ -45,6 +45,7 @@ CATALOGUE: dict[str, tuple[int, str]] = {
     "broker_unavailable": (503, "The message broker does not answer"),
     "database_unavailable": (503, "The database does not answer"),
     "model_unavailable": (503, "The model cannot be served now"),
+    "model_too_large": (507, "The model needs more memory than a worker may give it"),
     "no_worker": (503, "No worker is up for that"),
     "no_instance": (503, "No healthy instance of this service"),
     "timeout": (504, "No answer in time"),

@@ -253,7 +253,7 @@ def test_a_model_larger_than_the_budget_is_refused_for_good() -> None:
     world = World(budget=5)
     with pytest.raises(Problem) as caught:
         world.touch(1)
-    assert caught.value.code == "model_unavailable"
+    assert caught.value.code == "model_too_large"
     assert caught.value.retry_after is None
     assert world.loads == []
 

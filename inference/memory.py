@@ -1,0 +1,73 @@
+"""The memory of models: what one takes once it is loaded, and what all may take."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from django.conf import settings
+
+from inference.entries import Facts
+from registry.errors import Problem
+
+SHARE = 0.5  # of the worker's memory, or of its GPU's free memory, for loaded models
+STATUS = Path("/proc/self/status")
+
+Activity = tuple[int, int]  # batches at work with other models; batches ever
+
+
+class Gauge:
+    """Bytes of models: how far a load raises `meter`, if nothing else ran meanwhile.
+
+    The first load of a recipe on an engine also imports libraries, so it is not measured.
+    """
+
+    def __init__(self, meter: Callable[[], int]) -> None:
+        self._meter = meter
+        self._seen: set[tuple[str, str]] = set()
+        self._known: dict[tuple[str, str], int] = {}
+
+    def begin(self, activity: Activity) -> tuple[int, Activity]:
+        return self._meter(), activity
+
+    def end(self, began: tuple[int, Activity], now: Activity, facts: Facts) -> int:
+        """The bytes that the load took; 0 if they cannot be told from those of others."""
+        before, activity = began
+        kind = facts.recipe, facts.engine
+        is_first = kind not in self._seen
+        self._seen.add(kind)
+        was_alone = activity == now and activity[0] == 0
+        return max(0, self._meter() - before) if was_alone and not is_first else 0
+
+    def remember(self, facts: Facts, nbytes: int) -> None:
+        self._known[facts.makes] = nbytes
+
+    def expected(self, facts: Facts) -> int:
+        """The bytes of an earlier load, else those of the version's files."""
+        return self._known.get(facts.makes, facts.size)
+
+
+def anonymous() -> int:
+    """Bytes of this process that belong to no file; 0 where the kernel does not tell."""
+    try:
+        for line in STATUS.read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    return 0
+
+
+def budget() -> int:
+    """Bytes that loaded models may take on the device that they are loaded to."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        free, _ = torch.cuda.mem_get_info()
+        return int((free + torch.cuda.memory_allocated()) * SHARE)
+    return int(settings.ENVIRONMENT.memory * SHARE)
+
+
+def too_large(facts: Facts, needed: int, budget: int) -> Problem:
+    text = f"The model {facts.address} needs {needed} bytes of memory; this worker's models may have {budget}."
+    return Problem("model_too_large", text)
