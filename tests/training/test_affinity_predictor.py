@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,31 @@ def test_neighbours_and_the_past_change_no_answer(trained: Training) -> None:
         assert alone["affinity"] == pytest.approx(answer["affinity"], abs=1e-5)
         assert alone["uncertainty"] == pytest.approx(answer["uncertainty"], abs=1e-5)
     assert one.predict([]) == []
+
+
+def mapped(file: Path) -> list[range]:
+    """The addresses of this process at which that file is mapped."""
+    found = []
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if line.endswith(str(file)):
+            first, last = line.split()[0].split("-")
+            found.append(range(int(first, 16), int(last, 16)))
+    return found
+
+
+def test_weights_stay_in_the_mapped_file_so_that_workers_share_its_pages(
+    trained: Training, tmp_path: Path
+) -> None:
+    here = tmp_path / "model"
+    shutil.copytree(trained.output, here)
+    one = Predictor.load(here)
+    one.predict([one.encode(item) for item in rows()[:3]])
+    ranges = mapped((here / "model.safetensors").resolve())
+    weights = [*one.ensemble.state_dict().values(), one.coefficients]
+    assert len(weights) > 10
+    for tensor in weights:
+        assert tensor.dtype == torch.float32
+        assert any(tensor.data_ptr() in some for some in ranges)
 
 
 def test_an_answer_fits_the_signature(trained: Training, predictor: Predictor) -> None:

@@ -185,7 +185,9 @@ def clip_members(module: nn.Module, norm: float) -> None:
 
 
 def load_ensemble(shape: Shape, tensors: Mapping[str, Tensor], device: str) -> Ensemble:
-    """An ensemble of these weights, ready to answer."""
-    ensemble = Ensemble(shape)
-    ensemble.load_state_dict(dict(tensors))
+    """An ensemble of these weights, ready to answer; they stay where they are, unless to convert."""
+    with torch.device("meta"):
+        ensemble = Ensemble(shape)
+    weights = {name: tensor.float() for name, tensor in tensors.items()}
+    ensemble.load_state_dict(weights, assign=True)
     return ensemble.to(device).eval()
