@@ -208,8 +208,10 @@ class Compass:
         return list(self._tell("evict", {"model": model}))
 
     def _tell(self, name: str, body: Mapping[str, Any]) -> Any:
-        path = f"inference/{name}"
-        return self.request("POST", path, json=dict(body), is_pure=True)["workers"]
+        limit = httpx.Timeout(60.0 + body.get("wait", 0), connect=5.0)
+        return self.request(
+            "POST", f"inference/{name}", json=dict(body), timeout=limit, is_pure=True
+        )["workers"]
 
     def models(self, **filters: Any) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self.get("models", **filters)["results"]

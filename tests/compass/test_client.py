@@ -110,6 +110,26 @@ def test_waiting_has_an_end(connect: Callable[..., Compass], seconds: Seconds) -
     assert 5 <= seconds.now < 7
 
 
+def test_a_model_is_preloaded_and_evicted(connect: Callable[..., Compass]) -> None:
+    asked: list[tuple[str, Any]] = []
+    limits: list[float] = []
+    told = [{"worker": "inference@one", "outcome": "loaded", "seconds": 0.1}]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append((request.url.path, json.loads(request.content)))
+        limits.append(request.extensions["timeout"]["read"])
+        return httpx.Response(200, json={"workers": told})
+
+    compass = connect(answer)
+    assert compass.preload("m@best", pin=True, wait=90) == told
+    assert compass.evict("m") == told
+    assert asked == [
+        ("/api/v1/inference/preload", {"model": "m@best", "pin": True, "wait": 90}),
+        ("/api/v1/inference/evict", {"model": "m"}),
+    ]
+    assert limits == [150, 60]
+
+
 def test_a_busy_server_is_asked_again_when_it_said_with_the_same_key(
     connect: Callable[..., Compass], seconds: Seconds
 ) -> None:

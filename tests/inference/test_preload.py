@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -95,8 +98,6 @@ def test_a_load_that_fails_says_why_without_a_path(
 def test_a_load_that_takes_longer_than_one_waits_goes_on(
     version: ModelVersion, listening: Worker, api: APIClient, monkeypatch: Any
 ) -> None:
-    import threading
-
     gate, load = threading.Event(), tiny.Predictor.load
 
     def slow(directory: Path, device: str) -> Any:
@@ -186,3 +187,25 @@ def test_the_command_fails_where_a_worker_does(
     assert "tiny:1 is not loaded on 1 of 2 workers." in out
     assert run("nothing")[0] == 1
     assert run("tiny", "--wait", "-1")[0] == 2
+
+
+def test_a_worker_loads_the_listed_models_at_its_start(
+    version: ModelVersion, here: Worker, inference_node: Node, settings: Any
+) -> None:
+    settings.ENVIRONMENT = replace(settings.ENVIRONMENT, preload_models=["tiny"])
+    loaded = threading.Event()
+    preload = here.control.preload_listed
+
+    def noted(addresses: Any) -> Any:
+        told = preload(addresses)
+        loaded.set()
+        return told
+
+    here.control.preload_listed = noted  # type: ignore[method-assign]
+    here._membership = SimpleNamespace(node=inference_node)  # type: ignore[assignment]
+    here._open_line()
+    try:
+        assert loaded.wait(20)
+        assert here.cache.ready() == [version.pk]
+    finally:
+        here._close_line()
