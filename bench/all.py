@@ -28,6 +28,7 @@ ALL: dict[str, Words] = {
     "beats": lambda server: [server],
     "stops": lambda server: [],
     "overhead": lambda server: [],
+    "batch": lambda server: [],
 }
 
 

@@ -3,46 +3,25 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
-from django.db import (
-    InterfaceError,
-    OperationalError,
-    close_old_connections,
-    connection,
-)
+from django.db import close_old_connections, connection
 
-from inference import predictor
-from inference.cache import Facts, Loaded, ModelCache
-from inference.choice import settle
-from inference.forms import FORMS
-from inference.shards import Shards
-from registry import logs
-from registry.errors import Problem
+from inference.cache import ModelCache
+from inference.ending import AWAY, RETRY_EVERY, Ended
+from inference.lead import Lead
+from registry.errors import BadData, Problem
 from registry.models import Node, Stale, Task
 
 log = logging.getLogger(__name__)
 
-BEAT_EVERY = 1.0  # seconds
+BEAT_EVERY = 0.5  # seconds; a wish is seen that soon where its message is lost
 LEASE = 18.0  # seconds without a successful beat; 0.6 of what rescue allows
-CHUNK_SECONDS = 0.2  # of work between two looks at the wishes
-MOST_IN_CHUNK = 256
-RETRY_EVERY = 1.0  # seconds, while the database is away or memory is short
+KEEP_EVERY = 2.0  # seconds between two renewals of what was taken
 RETRIES = 60
-AWAY = (OperationalError, InterfaceError)
-
-
-class Ended(Exception):
-    """The run is over early: by a wish (cancel, pause, move, release), time_limit, or abandon."""
-
-    def __init__(self, wish: str) -> None:
-        super().__init__(wish)
-        self.wish = wish
 
 
 class BatchRun:
@@ -62,9 +41,7 @@ class BatchRun:
         self.task, self.node, self._cache = task, node, cache
         self._is_revoked, self._is_stopping = is_revoked, is_stopping
         self._monotonic, self._sleep = monotonic, sleep
-        self._form = FORMS[task.params["form"]]
-        self._shards = Shards(task.pk, self._form)
-        self._done, self._chunk = 0, predictor.BATCH // 2
+        self._lead: Lead | None = None
         self._over, self._beating = threading.Event(), threading.Lock()
 
     def run(self) -> None:
@@ -77,15 +54,18 @@ class BatchRun:
         except AWAY as error:
             log.warning("Task %s could not be started: %s", self.task.pk, error)
             return
-        self._started = self._beaten = self._monotonic()
+        self._started = self._beaten = self._kept = self._monotonic()
         heart = threading.Thread(target=self._keep_beating, daemon=True)
         heart.start()
         try:
             final: Callable[[], None] | None = self._work()
         except Ended as end:
             final = self._verb_of(end.wish)
-        except Problem as problem:
-            final = self._fail("model_unavailable", problem.detail)
+        except BadData as problem:
+            final = self._fail("bad_data", f"The data set: {problem.detail}.")
+        except FileNotFoundError as error:
+            log.warning("Task %s: %s", self.task.pk, error)
+            final = self._fail("bad_data", "A file of the batch is gone.")
         except OSError as error:
             log.exception("Task %s", self.task.pk)
             reason = (
@@ -108,80 +88,37 @@ class BatchRun:
 
     def beat(self) -> None:
         """Show that this run lives, how far it is, and read what its owner wishes."""
-        done, total = self._done, self.task.params["count"]
-        stage = "predicting" if done else "loading the model"
-        progress = {
-            "fraction": done / total,
-            "stage": stage,
-            "step": done,
-            "steps": total,
-        }
         with self._beating:
-            self.task.beat(progress=progress)
+            changes = {"progress": self._lead.progress()} if self._lead else {}
+            self.task.beat(**changes)
             self._beaten = self._monotonic()
 
     def _work(self) -> Callable[[], None]:
-        params = self.task.params
-        if self.task.resume_from == "start":
-            self._shards.forget()
+        """Do all of it; the final verb."""
+        self._lead = lead = Lead(
+            self.task,
+            self.node,
+            self._cache,
+            look=self._look,
+            hold=self._hold,
+            monotonic=self._monotonic,
+            sleep=self._sleep,
+        )
         try:
-            self._choice = settle(
-                self.task, self._cache, say=self._say, hold=self._hold
-            )
-            self._say(f"Predicting {params['count']} items with {self._choice.model}.")
-            self._with_model(lambda model, facts: self._predict(model, facts))
+            result = lead.run()
         except Problem as problem:
-            self._say(problem.detail)
-            self._shards.finish_all_with(problem)
-            raise
-        self._hold()
-        result: dict[str, Any] = dict(self._shards.assemble())
-        self._say(f"{result['failed_count']} of {result['total_count']} items failed.")
-        self._done = params["count"]
+            if isinstance(problem, BadData):
+                raise
+            final = self._fail("model_unavailable", problem.detail)
+        else:
+            final = lambda: self.task.complete(result)  # noqa: E731
         self._beat_if_possible()
-        result |= self._choice.result()
-        return lambda: self._complete(result)
 
-    def _complete(self, result: dict[str, Any]) -> None:
-        self.task.complete(result)
-        self._shards.tidy()
+        def end() -> None:
+            final()
+            lead.tidy()
 
-    def _with_model(self, use: Callable[[Loaded, Facts], None]) -> None:
-        """Hold the model for the whole run, waiting for memory if others fill it."""
-        while True:
-            self._look()
-            try:
-                with self._cache.use(self._choice.version_id) as (model, facts):
-                    return use(model, facts)
-            except Problem as problem:
-                if problem.retry_after is None:
-                    raise
-                self._sleep(RETRY_EVERY)
-
-    def _predict(self, model: Loaded, facts: Facts) -> None:
-        for shard, lines in self._shards.missing():
-            items = [json.loads(line) for line in lines]
-            self._done = shard * self._shards.size
-            answers: list[dict[str, Any]] = []
-            while len(answers) < len(items):
-                self._look()
-                some = items[len(answers) : len(answers) + self._chunk]
-                answers += self._timed(model, some, facts)
-            self._hold()
-            self._shards.write(shard, items, answers)
-
-    def _timed(
-        self, model: Loaded, items: list[Any], facts: Facts
-    ) -> list[dict[str, Any]]:
-        """The answers to one chunk; the next has the size that takes CHUNK_SECONDS."""
-        began = self._monotonic()
-        inputs = [self._form.as_input(item) for item in items]
-        answers = predictor.answer(model, inputs, facts)
-        self._done += len(items)
-        spent = max(self._monotonic() - began, 1e-6)
-        fitting = int(len(items) * CHUNK_SECONDS / spent)
-        self._chunk = min(max(1, fitting), 2 * self._chunk, MOST_IN_CHUNK)
-        return answers
+        return end
 
     def _look(self) -> None:
         """Raise Ended if the owner, the worker or the clock wish it."""
@@ -189,6 +126,9 @@ class BatchRun:
         if self._is_revoked():
             self._beat_if_possible()
         self._hold()
+        if self._lead is not None and now - self._kept > KEEP_EVERY:
+            self._kept = now
+            self._lead.keep()
         if task.cancel_requested_at:
             raise Ended("cancel")
         if task.time_limit is not None and now - self._started > task.time_limit:
@@ -254,9 +194,3 @@ class BatchRun:
                 close_old_connections()
                 self._sleep(RETRY_EVERY)
         return None
-
-    def _say(self, text: str) -> None:
-        path = logs.path(self.task)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
-            file.write(f"{text}\n")

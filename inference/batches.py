@@ -13,11 +13,13 @@ from typing import Any
 
 from django.conf import settings
 
-from inference import forms
+from inference import forms, shards
 from inference.fallback import Reasons, listed
 from inference.forms import FORMS
-from inference.shards import Shards
+from inference.given import Given
+from inference.shards import Files
 from inference.signature import newest_that_fits
+from inference.texts import NUMBERS, types_of
 from registry import submission, versions
 from registry.addresses import resolve
 from registry.errors import Problem
@@ -94,25 +96,95 @@ def accept(
 ) -> Task:
     """Make the task and give it its file of items; call it in a transaction.
 
-    `asked` has the fields of a SubmitRequest. Raises Problem with those that do not hold.
+    `asked` has the fields of a BatchRequest. Raises Problem with those that do not hold.
     """
     versions.hold(version)
+    source = {"layout": "inline"}
+    params = _params(version, form, count, asked, source, "jsonl")
+    task = _submit(version, count, params, user=user, asked=asked)
+    shards.accept(task.pk, items)
+    return task
+
+
+def accept_given(
+    version: ModelVersion,
+    given: Given,
+    count: int,
+    *,
+    user: Any,
+    asked: Mapping[str, Any],
+) -> Task:
+    """Make the task of a batch from uploads, as `accept`."""
+    versions.hold(version)
+    source = given.source(version.signature.get("inputs") or {})
+    params = _params(version, "inputs", count, asked, source, given.format)
+    params |= {"dataset": str(given.dataset.pk), "uploads": given.uploads}
+    return _submit(version, count, params, user=user, asked=asked)
+
+
+def _params(
+    version: ModelVersion,
+    form: str,
+    count: int,
+    asked: Mapping[str, Any],
+    source: Mapping[str, Any],
+    usual: str,
+) -> dict[str, Any]:
+    params = {
+        "model": str(version),
+        "version_id": version.pk,
+        "form": form,
+        "count": count,
+        "shard": shards.size_for(count),
+        "source": source,
+        "format": asked.get("format") or usual,
+        **_addresses(asked.get("model")),
+    }
+    if "top_k" in asked:
+        lowest = asked.get("rank_order") == "lowest"
+        by = ranked_by(version, form, asked.get("rank_by"))
+        params["top"] = {"count": asked["top_k"], "by": by, "lowest": lowest}
+    return params
+
+
+def _submit(
+    version: ModelVersion,
+    count: int,
+    params: Mapping[str, Any],
+    *,
+    user: Any,
+    asked: Mapping[str, Any],
+) -> Task:
     name = asked.get("name") or f"Prediction of {count} items by {version}"
-    task = submission.accept(
+    return submission.accept(
         **{**submission.common(user, asked), "name": name[:200]},
         kind="predict",
         template=f"predict {version.model.name}"[:120],
         lane="inference",
-        params={
-            "model": str(version),
-            "version_id": version.pk,
-            "form": form,
-            "count": count,
-            **_addresses(asked.get("model")),
-        },
+        params=params,
     )
-    Shards(task.pk, FORMS[form]).accept(items)
-    return task
+
+
+def ranked_by(version: ModelVersion, form: str, wanted: str | None) -> str:
+    """The output that ranks the items: the affinity or the first number unless one is named.
+
+    Raises Problem `invalid` if there is none, or none of that name.
+    """
+    outputs = (version.signature.get("outputs") or {}).get("properties") or {}
+    if form == "pairs" and wanted in (None, "binding_affinity"):
+        return forms.AFFINITY
+    if wanted is not None:
+        if not outputs or wanted in outputs:
+            return wanted
+        text = f"{version} has no output {wanted[:60]!r}; it has {', '.join(outputs)}"
+    else:
+        if forms.AFFINITY in outputs:
+            return forms.AFFINITY
+        for name, schema in outputs.items():
+            if types_of(schema) & NUMBERS:
+                return str(name)
+        text = f"name the output of {version} that ranks the items"
+    raise Problem("invalid", f"rank_by: {text}.", errors={"rank_by": [text]})
 
 
 def _addresses(model: Any) -> dict[str, list[str]]:
@@ -154,21 +226,21 @@ def wait_until_over(
 
 
 def results(task: Task) -> dict[str, Any] | None:
-    """All results with their counts; None if the task has none."""
+    """All results with their counts; None if the task has none in JSON lines."""
     try:
-        with Shards(task.pk, FORMS[task.params["form"]]).results.open() as file:
+        with Files(task.pk, ".jsonl").results.open() as file:
             rows = [json.loads(line) for line in file]
     except FileNotFoundError:
         return None
     good = sum(row["success"] for row in rows)
-    return {
-        "results": rows,
+    counts = {
         "total_count": len(rows),
         "success_count": good,
         "failed_count": len(rows) - good,
-        "task_id": str(task.pk),
-        **_answered_by(task),
     }
+    counts |= {name: task.result[name] for name in counts if name in task.result}
+    told = {"task_id": str(task.pk), **_answered_by(task)}
+    return {"results": rows, **counts, **told}
 
 
 def _answered_by(task: Task) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from inference.cache import ModelCache
@@ -32,12 +33,20 @@ class Choice:
         )
 
 
+def kept(task: Task) -> Choice:
+    """What was settled; until then what the task itself names."""
+    try:
+        return Choice(**json.loads(_path(task).read_bytes()))
+    except FileNotFoundError:
+        return Choice(task.params["model"], task.params["version_id"])
+
+
 def settle(
     task: Task,
     cache: ModelCache,
     *,
     say: Callable[[str], None],
-    hold: Callable[[], None],
+    hold: Callable[[], object],
 ) -> Choice:
     """The first of the task's addresses that can be served; the last is taken as it is.
 
@@ -47,13 +56,11 @@ def settle(
     addresses: list[str] = params.get("addresses") or []
     if not addresses:
         return Choice(params["model"], params["version_id"])
-    path = store.task_path(task.pk) / "model.json"
+    path = _path(task)
     if task.resume_from == "start":
         path.unlink(missing_ok=True)
-    try:
-        return Choice(**json.loads(path.read_bytes()))
-    except FileNotFoundError:
-        pass
+    if path.exists():
+        return kept(task)
     found = _first(addresses, cache, say)
     hold()
     aside = store.aside()
@@ -63,6 +70,10 @@ def settle(
         os.fsync(file.fileno())
     aside.replace(path)
     return found
+
+
+def _path(task: Task) -> Path:
+    return store.task_path(task.pk) / "model.json"
 
 
 def _first(

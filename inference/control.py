@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from celery.worker.control import control_command
 from django.db import DatabaseError, connection
 
 from inference import predictor
@@ -96,3 +97,12 @@ def warm_up(model: Loaded, facts: Facts) -> None:
     examples = row.signature.get("examples") if row is not None else None
     if examples:
         predictor.answer(model, examples[:1], facts)
+
+
+@control_command()
+def inference_help(state: Any) -> dict[str, str]:
+    """Look whether another worker's batch has shards to take."""
+    from inference import worker
+
+    worker.CURRENT.help()
+    return {"ok": "looking"}

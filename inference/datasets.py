@@ -1,20 +1,16 @@
-"""Items of a batch from an upload: a row of CSV or a line of JSON each."""
+"""Items for `manage.py predict`: a row of CSV or a line of JSON each."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from inference.serializers import MOST_IN_BATCH
-from registry import sniff, uploads
-from registry.dialect import Table, open_table, read_number
+from inference.texts import Typed
+from registry import sniff
+from registry.dialect import Table, open_table
 from registry.errors import BadData, Problem
-from registry.models import Upload
-
-NUMBERS = {"number", "integer"}
 
 
 class Items(list[dict[str, Any]]):
@@ -23,31 +19,10 @@ class Items(list[dict[str, Any]]):
     decimal_comma = False
 
 
-def rows(dataset: str, user: Any) -> Items:
-    """The items of a sealed upload of that user's.
-
-    Raises Problem `unknown_dataset`, `dataset_not_ready`, `bad_data`, `too_many_items`.
-    """
-    mine = Upload.objects.all() if user.is_staff else Upload.objects.filter(owner=user)
-    is_id = dataset.isascii() and dataset.isdigit() and len(dataset) <= 18
-    upload = mine.filter(pk=int(dataset)).first() if is_id else None
-    if upload is None:
-        text = f"there is no upload {dataset[:60]!r} of yours"
-        raise Problem("unknown_dataset", f"{text}.", errors={"dataset": [text]})
-    if upload.state != Upload.State.SEALED:
-        text = f"The upload is {upload.state}; wait until it is sealed."
-        raise Problem("dataset_not_ready", text, retry_after=1)
-    try:
-        path = uploads.dataset_path(upload)
-        return read_items(path, upload.filename, most=MOST_IN_BATCH)
-    except FileNotFoundError:
-        raise Problem("unknown_dataset", "The upload's file is gone.") from None
-
-
-def read_items(path: Path, filename: str, *, most: int | None = None) -> Items:
+def read_items(path: Path, filename: str) -> Items:
     """The items of a CSV file (perhaps gzipped) or JSON lines, as its name says.
 
-    Raises BadData, OSError, and Problem `too_many_items` for more than `most`.
+    Raises BadData and OSError.
     """
     items = Items()
     layout = _layout(filename)
@@ -55,11 +30,7 @@ def read_items(path: Path, filename: str, *, most: int | None = None) -> Items:
         table = open_table(path)
         items.decimal_comma = table.decimal_comma
     found = _csv(table) if layout == "csv" else _jsonl(path)
-    for item in found:
-        items.append(item)
-        if most is not None and len(items) > most:
-            text = f"it has more than {most:,} rows"
-            raise Problem("too_many_items", f"{text}.", errors={"dataset": [text]})
+    items.extend(found)
     if not items:
         raise BadData("it has no rows")
     return items
@@ -67,16 +38,8 @@ def read_items(path: Path, filename: str, *, most: int | None = None) -> Items:
 
 def typed(items: Items, schema: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The items with texts as numbers where the schema has numbers; empty texts left out."""
-    properties = schema.get("properties") or {}
-    numbers = {name for name, one in properties.items() if _types(one) & NUMBERS}
-    return [
-        {
-            name: _number(value, items.decimal_comma) if name in numbers else value
-            for name, value in item.items()
-            if value != ""
-        }
-        for item in items
-    ]
+    one = Typed(schema, decimal_comma=items.decimal_comma)
+    return [one.item(item) for item in items]
 
 
 def _layout(filename: str) -> str:
@@ -117,18 +80,6 @@ def _object(line: str, row: int) -> dict[str, Any]:
     if not isinstance(item, dict):
         raise BadData("it is no JSON object", row=row)
     return item
-
-
-def _number(value: Any, decimal_comma: bool) -> Any:
-    if not isinstance(value, str):
-        return value
-    number = read_number(value, decimal_comma=decimal_comma)
-    return value if number is None or not math.isfinite(number) else number
-
-
-def _types(schema: Any) -> set[str]:
-    types = schema.get("type", []) if isinstance(schema, Mapping) else []
-    return {types} if isinstance(types, str) else set(types)
 
 
 def _refuse(name: str) -> float:

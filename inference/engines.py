@@ -8,7 +8,7 @@ module), `tensors(encoded)` (its arguments, the items along the first axis) and
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 EAGER, EXPORTED, ONNX = "eager", "exported", "onnx"
 NAMES = (EAGER, EXPORTED, ONNX)
 FILES = {EXPORTED: "network.pt2", ONNX: "network.onnx"}
+BEYOND = 4  # times the largest batch that was measured
 LARGEST_BATCH = 65_536  # rows that an exported graph takes
 
 Tensors = tuple[Any, ...]
@@ -48,6 +49,8 @@ class Tuned:
     def __init__(self, model: Tunable, run: Run, nbytes: int) -> None:
         self.model, self.run, self.encode = model, run, model.encode
         self.nbytes = model.nbytes + nbytes
+        if (encode_all := getattr(model, "encode_all", None)) is not None:
+            self.encode_all = encode_all
 
     def predict(self, encoded: list[Any]) -> list[dict[str, Any]]:
         outputs = self.run(self.model.tensors(encoded))
@@ -62,6 +65,19 @@ def own(model: Any) -> str:
 def path(digest: str, name: str) -> Path:
     """Where the network of the model of that digest stands, made ready for that engine."""
     return store.root() / "engines" / digest / FILES[name]
+
+
+def bulk(verdict: Mapping[str, Any]) -> int:
+    """The items of a pass that cost the least each, by the figures of a verdict; 0 without any.
+
+    Where they still fell at the largest size that was measured, it is some times that.
+    """
+    for one in verdict.get("candidates") or ():
+        if one["name"] == verdict.get("name") and (times := one.get("seconds_a_row")):
+            size = int(min(times, key=times.__getitem__))
+            is_largest = size == max(map(int, times))
+            return size * BEYOND if is_largest else size
+    return 0
 
 
 def mount(model: Loaded, facts: Facts) -> Loaded:

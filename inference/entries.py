@@ -19,7 +19,8 @@ class Facts:
     """What the database says of a version.
 
     `size` is of its files, in bytes; `inputs` is the JSON Schema of an item; `batch` is the
-    number of items of one pass, 0 while nobody has measured it.
+    number of items of one pass, `bulk` that of a pass where many wait; 0 while nobody has
+    measured it.
     """
 
     version: int
@@ -31,6 +32,7 @@ class Facts:
     engine: str = "eager"
     engine_sha256: str = ""
     batch: int = 0
+    bulk: int = 0
 
     @property
     def makes(self) -> tuple[str, str]:

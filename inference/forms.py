@@ -19,11 +19,19 @@ class Inputs:
     def as_input(self, item: Any) -> Any:
         return item
 
-    def result(self, item: Any, answer: Mapping[str, Any]) -> dict[str, Any]:
-        """The item with its output, or with the error that it alone has."""
+    def result(
+        self, row: int, shown: Any, item: Any, answer: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The item, as it is shown, with its output or with the error that it alone has."""
+        found: dict[str, Any] = {"row": row}
+        names = shown if type(shown) is dict else item
+        if type(names) is dict and "id" in names:
+            found["id"] = names["id"]
+        found["input"] = shown
         if "error" in answer:
-            return {"input": item, "success": False, "error": answer["error"]}
-        return {"input": item, "success": True, "output": answer}
+            return {**found, "success": False, "error": answer["error"]}
+        found["success"], found["output"] = True, answer
+        return found
 
 
 @dataclass(frozen=True)
@@ -37,8 +45,11 @@ class Pairs:
             return item
         return {new: item[old] for old, new in PAIR.items() if old in item}
 
-    def result(self, item: Any, answer: Mapping[str, Any]) -> dict[str, Any]:
-        pair = dict.fromkeys(PAIR) | (item if isinstance(item, dict) else {})
+    def result(
+        self, row: int, shown: Any, item: Any, answer: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        given = item if isinstance(item, dict) else {}
+        pair = {"row": row, **dict.fromkeys(PAIR), **given}
         if "error" in answer:
             return {**pair, "success": False, "error": answer["error"]}
         rest = {name: value for name, value in answer.items() if name != AFFINITY}
@@ -47,4 +58,5 @@ class Pairs:
 
 
 Form = Inputs | Pairs
-FORMS: dict[str, Form] = {form.name: form for form in (Inputs(), Pairs())}
+PLAIN = Inputs()
+FORMS: dict[str, Form] = {form.name: form for form in (PLAIN, Pairs())}

@@ -29,6 +29,7 @@ def look(version: int) -> Facts | None:
     return Facts(
         row.pk, str(row), row.recipe, row.digest, row.size, inputs,
         engine.get("name", engines.EAGER), engine.get("sha256", ""), engine.get("batch") or 0,
+        engines.bulk(engine),
     )  # fmt: skip
 
 

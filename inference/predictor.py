@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 from inference.cache import Facts, Loaded
@@ -34,20 +35,47 @@ def answer(
     Nothing that an item does raises here, and no answer holds a path or a trace.
     """
     batch = batch or facts.batch or BATCH
-    answers: list[dict[str, Any]] = [{} for _ in items]
-    good: list[tuple[int, Any]] = []
+    answers: list[dict[str, Any]] = []
+    for start in range(0, len(items), batch):
+        some = encode(model, items[start : start + batch], facts)
+        answers += predict(model, some, facts)
+    return answers
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Items as the model reads them; `bad` are those that it cannot, by their place."""
+
+    good: list[Any]
+    bad: list[tuple[int, Problem]]
+
+
+def encode(model: Loaded, items: Sequence[Any], facts: Facts) -> Encoded:
+    """The first half of an answer."""
+    bad: list[tuple[int, Problem]] = []
+    try:
+        return Encoded(_encoded(model, items), bad)
+    except Exception:  # one of them, or more
+        good = []
     for index, item in enumerate(items):
         try:
-            good.append((index, model.encode(item)))
+            good.append(model.encode(item))
         except Exception as error:
-            problem = _why(error, item, facts)
-            answers[index] = {"error": problem.as_dict()}
+            bad.append((index, _why(error, item, facts)))
+    return Encoded(good, bad)
+
+
+def predict(
+    model: Loaded, encoded: Encoded, facts: Facts, *, batch: int = 0
+) -> list[dict[str, Any]]:
+    """The second half, `batch` items a pass; perhaps in another thread."""
+    good, answers = encoded.good, list[dict[str, Any]]()
+    batch = batch or len(good) or 1
     with _ready_to_compute(model):
         for start in range(0, len(good), batch):
-            some = good[start : start + batch]
-            outputs = _predict(model, [one for _, one in some], facts.address)
-            for (index, _), output in zip(some, outputs, strict=True):
-                answers[index] = output
+            answers += _predict(model, good[start : start + batch], facts.address)
+    for index, problem in encoded.bad:
+        answers.insert(index, {"error": problem.as_dict()})
     return answers
 
 
@@ -61,12 +89,24 @@ def _ready_to_compute(model: Loaded) -> AbstractContextManager[Any]:
     return torch.inference_mode()
 
 
+def _encoded(model: Loaded, items: Sequence[Any]) -> list[Any]:
+    """All of them, at once if the model can. Raises whatever the worst of them makes it raise."""
+    if (encode_all := getattr(model, "encode_all", None)) is not None:
+        encoded: list[Any] = encode_all(items)
+        if len(encoded) == len(items):
+            return encoded
+    encode = model.encode
+    return [encode(item) for item in items]
+
+
 def _predict(model: Loaded, encoded: list[Any], name: str) -> list[dict[str, Any]]:
     """Predict all at once; if that fails, by halves, so that only the culprits go without."""
     try:
         outputs = model.predict(encoded)
         if len(outputs) != len(encoded):
             raise ValueError(f"{len(outputs)} outputs for {len(encoded)} items")
+        if _are_numbers(outputs):
+            return outputs
         return [_sound(output, name) for output in outputs]
     except Exception as error:
         if len(encoded) == 1:
@@ -76,6 +116,16 @@ def _predict(model: Loaded, encoded: list[Any], name: str) -> list[dict[str, Any
             return [{"error": problem.as_dict()}]
     half = len(encoded) // 2
     return _predict(model, encoded[:half], name) + _predict(model, encoded[half:], name)
+
+
+def _are_numbers(outputs: list[Any]) -> bool:
+    """Whether all hold finite floats and nothing else; what is not so is looked at one by one."""
+    if set(map(type, outputs)) != {dict}:
+        return False
+    values = [value for output in outputs for value in output.values()]
+    names = {type(name) for output in outputs for name in output}
+    is_float = set(map(type, values)) == {float} and names == {str}
+    return is_float and math.isfinite(sum(values))  # infinite and NaN stay in a sum
 
 
 def _sound(output: Any, name: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from inference.fallback import MOST
+from inference.sinks import FORMATS
 from registry.addresses import parse
 from registry.errors import Problem
 from registry.serializers.submission import SubmitRequest
@@ -13,6 +14,9 @@ from registry.serializers.tasks import StrictSerializer
 
 MOST_ONLINE = 1000  # items of one request that is answered at once
 MOST_IN_BATCH = 10_000
+MOST_KEPT = 10_000
+LONGEST_VALUE = 50_000  # characters
+UPLOADS = ("dataset", "ligands", "proteins")
 ADDRESS = "name, name:3 or name@alias; the newest model that fits if not named"
 ADDRESSES = f"{ADDRESS}. Of a list, the first that can be served answers."
 KEY = "requests with the same key are answered by the same side of an alias's split"
@@ -124,20 +128,62 @@ class PredictResponse(serializers.Serializer[Any]):
 
 
 class BatchRequest(SubmitRequest):
-    """One of `inputs`, `protein_ligand_pairs` and `dataset`."""
+    """`inputs`, `protein_ligand_pairs`, or uploads: `dataset`, or `ligands` and `proteins`."""
 
     model = Addresses(required=False, help_text=ADDRESSES)
     inputs = BatchItems(MOST_IN_BATCH, required=False)
     protein_ligand_pairs = BatchItems(MOST_IN_BATCH, required=False)
     dataset = serializers.CharField(
-        max_length=100, required=False, help_text="a sealed upload of CSV or JSON lines"
+        max_length=100,
+        required=False,
+        help_text="a sealed upload: CSV, JSON lines, Parquet, SMILES or FASTA",
+    )
+    ligands = serializers.CharField(
+        max_length=100, required=False, help_text="a sealed upload of SMILES"
+    )
+    proteins = serializers.CharField(
+        max_length=100,
+        required=False,
+        help_text="a sealed upload in FASTA; with ligands: all with all",
+    )
+    protein = serializers.CharField(
+        max_length=LONGEST_VALUE, required=False, help_text="that of every item"
+    )
+    ligand = serializers.CharField(
+        max_length=LONGEST_VALUE, required=False, help_text="that of every item"
+    )
+    format = serializers.ChoiceField(
+        FORMATS,
+        required=False,
+        help_text="of the results; that of the items if not named",
+    )
+    top_k = serializers.IntegerField(
+        min_value=1,
+        max_value=MOST_KEPT,
+        required=False,
+        help_text="keep so many results, the best first",
+    )
+    rank_by = serializers.CharField(
+        max_length=100, required=False, help_text="the output that ranks them"
+    )
+    rank_order = serializers.ChoiceField(
+        ("highest", "lowest"), required=False, help_text="which is best; highest"
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        forms = ("inputs", "protein_ligand_pairs", "dataset")
-        if sum(form in attrs for form in forms) != 1:
-            text = f"give one of {', '.join(forms)}"
+        inline = sum(form in attrs for form in ("inputs", "protein_ligand_pairs"))
+        files = any(name in attrs for name in UPLOADS)
+        if inline + files != 1:
+            text = (
+                "give one of inputs, protein_ligand_pairs, dataset, ligands, proteins"
+            )
             raise serializers.ValidationError({"inputs": [text]})
+        alone = {"rank_by": "top_k", "rank_order": "top_k"}
+        if not files:
+            alone |= {"protein": "dataset", "ligand": "dataset"}
+        for name, other in alone.items():
+            if name in attrs and other not in attrs:
+                raise serializers.ValidationError({name: [f"goes with {other} only"]})
         return super().validate(attrs)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
@@ -9,11 +10,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from inference import batches, commands, datasets, gateway, routes, traffic
+from inference import batches, commands, gateway, given, routes, traffic
 from inference.fallback import answer_of, first_served, listed
 from inference.routes import Found
 from inference.serializers import (
     MOST_ONLINE,
+    UPLOADS,
     BatchRequest,
     BatchResponse,
     ModelRequest,
@@ -117,30 +119,47 @@ class Batch(APIView):
         asked = BatchRequest(data=request.data)
         asked.is_valid(raise_exception=True)
         fields = asked.validated_data
+        if any(name in fields for name in UPLOADS):
+            response = self._from_uploads(request, fields)
+            dispatcher.nudge()
+            return response
         form, items = "inputs", fields.get("inputs")
         if "protein_ligand_pairs" in fields:
             form, items = "pairs", fields["protein_ligand_pairs"]
-        elif "dataset" in fields:
-            items = datasets.rows(fields["dataset"], request.user)
         version = batches.version_for(fields.get("model"), form, lambda: items)
-        if "dataset" in fields:
-            items = datasets.typed(items, version.signature.get("inputs") or {})
         path, count = write_items(items)
 
         def make() -> Response:
             task = batches.accept(
                 version, form, path, count, user=request.user, asked=fields
             )
-            where = {"Location": f"/api/v1/tasks/{task.pk}"}
-            return Response(TaskSerializer(task).data, 202, headers=where)
+            return self._accepted(task)
 
         try:
             response = once(request, make)
         finally:
             path.unlink(missing_ok=True)
         dispatcher.nudge()
-        is_inline = "dataset" not in fields and count <= MOST_ONLINE
-        return self._waited(request, response) if is_inline else response
+        is_short = count <= MOST_ONLINE and fields.get("format", "jsonl") == "jsonl"
+        return self._waited(request, response) if is_short else response
+
+    def _from_uploads(self, request: Request, fields: Mapping[str, Any]) -> Response:
+        def make() -> Response:
+            # Held until the commit, so that no upload is deleted before a task names it.
+            found = given.given(fields, request.user)
+            task = batches.accept_given(
+                version, found, count, user=request.user, asked=fields
+            )
+            return self._accepted(task)
+
+        found = given.given(fields, request.user)
+        count = found.count()
+        version = batches.version_for(fields.get("model"), "inputs", found.head)
+        return once(request, make)
+
+    def _accepted(self, task: Task) -> Response:
+        where = {"Location": f"/api/v1/tasks/{task.pk}"}
+        return Response(TaskSerializer(task).data, 202, headers=where)
 
     def _waited(self, request: Request, response: Response) -> Response:
         """The results if they come within the wished time; otherwise the task as it is."""

@@ -82,6 +82,17 @@ def background(name: str, args: list[int]) -> None:
     )
 
 
+def tell(names: Sequence[str], command: str, **arguments: object) -> None:
+    """Send a control command to these workers, after the commit; best effort."""
+    _after_commit(
+        lambda: _twice(
+            lambda: current_app.control.broadcast(
+                command, destination=list(names), arguments=arguments
+            )
+        )
+    )
+
+
 def call(function: Callable[[], object]) -> None:
     """Run it in the sender's thread."""
     global _sender

@@ -80,6 +80,14 @@ def read_number(text: str, *, decimal_comma: bool = False) -> float | None:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Between two rows of a file: bytes before it, and rows after the header."""
+
+    offset: int
+    row: int
+
+
+@dataclass(frozen=True)
 class Table:
     """A CSV file and its header; a cell has at most `longest` characters."""
 
@@ -92,15 +100,21 @@ class Table:
     def decimal_comma(self) -> bool:
         return has_decimal_commas(self.delimiter)
 
-    def rows(self) -> Iterator[list[str]]:
-        """The cells of each row after the header, without white space around them.
+    def rows(self, place: Place | None = None) -> Iterator[list[str]]:
+        """The cells of each row after the header, or from a place on, without white space
+        around them.
 
         Raises BadData with the row: a wrong number of fields, no UTF-8, a huge cell.
         """
         with open_unpacked(self.path) as file:
             reader = _Reader(file)
-            rows = reader.rows(self.delimiter)
-            next(rows, None)
+            if place is None:
+                rows = reader.rows(self.delimiter)
+                next(rows, None)
+            else:
+                file.seek(place.offset)
+                reader.row = place.row
+                rows = reader.rows(self.delimiter)
             for cells in rows:
                 if len(cells) != len(self.columns):
                     raise reader.bad(
@@ -110,6 +124,14 @@ class Table:
                 if reader.size > self.longest:
                     self._check_sizes(cells, reader.row)
                 yield [cell.strip() for cell in cells]
+
+    def places(self, every: int) -> Iterator[Place]:
+        """Where the first row after the header begins, and each `every` rows later."""
+        with open_unpacked(self.path) as file:
+            reader = _Reader(file)
+            for _ in reader.rows(self.delimiter):
+                if reader.row % every == 0:
+                    yield Place(file.tell(), reader.row)
 
     def _check_sizes(self, cells: list[str], row: int) -> None:
         for name, cell in zip(self.columns, cells, strict=True):
@@ -164,7 +186,7 @@ class _Reader:
             raise BadData(reason(error), row=self.row + 1) from None
 
     def lines(self) -> Iterator[str]:
-        encoding = "utf-8-sig"
+        encoding = "utf-8-sig" if self.row < 0 else "utf-8"
         while line := self._line():
             self.size += len(line)
             if self.size > MAX_ROW:

@@ -42,9 +42,9 @@ def publish_file(path: Path, sha256: str) -> Path:
     """Move a whole file, whose digest the caller knows, to its place; the same content stands once."""
     target = object_path(sha256)
     target.parent.mkdir(parents=True, exist_ok=True)
-    _sync(path)
+    sync(path)
     path.replace(target)
-    _sync(target.parent)
+    sync(target.parent)
     return target
 
 
@@ -56,13 +56,13 @@ def publish_model(directory: Path) -> tuple[str, int]:
     target = model_path(digest)
     target.parent.mkdir(parents=True, exist_ok=True)
     for path in (*files, directory):
-        _sync(path)
+        sync(path)
     if target.exists():
         os.utime(target)  # young again, so that cleaning leaves it until a row names it
         shutil.rmtree(directory)
     else:
         directory.replace(target)
-        _sync(target.parent)
+        sync(target.parent)
     return digest, size
 
 
@@ -89,7 +89,8 @@ def _sha256_seen(path: Path, changed: int, size: int) -> str:
     return file_sha256(path)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """See that the file or directory is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -37,6 +37,7 @@ class Messages:
         self.sent: list[str] = []
         self.revoked: list[str] = []
         self.background: list[tuple[str, list[int]]] = []
+        self.told: list[tuple[list[str], str]] = []
 
 
 @pytest.fixture
@@ -62,6 +63,11 @@ def messages(monkeypatch: pytest.MonkeyPatch) -> Messages:
     )
     monkeypatch.setattr(
         broker, "background", lambda name, args: seen.background.append((name, args))
+    )
+    monkeypatch.setattr(
+        broker,
+        "tell",
+        lambda names, command, **arguments: seen.told.append((list(names), command)),
     )
     return seen
 

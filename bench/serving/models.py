@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,16 @@ def encode(name: str, item: Any) -> tuple[np.ndarray, ...]:
             raise ValueError(f"{field} must have {size} codes up to {letters}")
         found.append(row)
     return tuple(found)
+
+
+def encode_all(name: str, some: Sequence[Any]) -> list[tuple[np.ndarray, ...]]:
+    """What `encode` gives of each, in one go. Raises ValueError if one cannot be used."""
+    if name == "tiny":
+        rows = np.array([item["x"] for item in some], np.float32)
+        if rows.shape != (len(some), WIDTH):
+            raise ValueError(f"x must have {WIDTH} numbers")
+        return [(row,) for row in rows]
+    return [encode(name, item) for item in some]
 
 
 def stack(rows: list[tuple[np.ndarray, ...]]) -> tuple[Tensor, ...]:

@@ -39,6 +39,9 @@ class Predictor:
         except (ValueError, TypeError, KeyError) as error:
             raise BadItem(str(error)) from None
 
+    def encode_all(self, items: Any) -> list[tuple[np.ndarray, ...]]:
+        return self.models.encode_all(self.name, items)
+
     def tensors(self, encoded: list[tuple[np.ndarray, ...]]) -> Any:
         return self.models.stack(encoded)
 

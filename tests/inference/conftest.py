@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import time
@@ -7,11 +8,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 
-from inference import frames, gateway, loading, worker
+from inference import batch, frames, gateway, lead, loading, worker
+from inference.batch import BatchRun
 from inference.cache import ModelCache
-from registry import recipes
-from registry.models import ModelVersion, Node
+from inference.holding import Held
+from registry import clock, recipes, store
+from registry.models import ModelVersion, Node, Upload
 from tests.conftest import make_node
 from tests.inference import tiny
 
@@ -31,6 +35,16 @@ def tiny_recipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     tiny.Predictor.loads.clear()
     yield
     recipes.get.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Other threads would not see the test's own transaction, and would wait for it."""
+    if "transactional_db" not in request.fixturenames:
+        monkeypatch.setattr(BatchRun, "_keep_beating", lambda self: None)
+        monkeypatch.setattr(Held, "start", Held.load)
+        for module in (batch, lead):
+            monkeypatch.setattr(module, "close_old_connections", lambda: None)
 
 
 @pytest.fixture
@@ -79,3 +93,17 @@ def unique() -> Callable[[], float]:
     """Another weight at each call, so that no two models are alike."""
     numbers = itertools.count(1)
     return lambda: float(next(numbers))
+
+
+@pytest.fixture
+def upload(alice: User) -> Callable[..., str]:
+    def upload(name: str, content: bytes, **fields: Any) -> str:
+        aside, sha256 = store.aside(), hashlib.sha256(content).hexdigest()
+        aside.write_bytes(content)
+        store.publish_file(aside, sha256)
+        defaults = {"state": "sealed", "owner": alice, "sha256": sha256, "name": name}
+        moments = {"created_at": clock.now(), "touched_at": clock.now()}
+        row = Upload.objects.create(filename=name, **{**defaults, **moments, **fields})
+        return str(row.pk)
+
+    return upload

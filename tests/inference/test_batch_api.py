@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import gzip
-import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -10,12 +8,11 @@ import pytest
 from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
-from inference import batches, datasets, views
+from inference import batches, given, views
 from inference.batch import BatchRun
 from inference.cache import ModelCache
-from registry import clock, store
-from registry.errors import BadData
-from registry.models import ModelVersion, Node, Task, Upload
+from registry import store
+from registry.models import ModelVersion, Node, Task
 from registry.scheduler import dispatch
 from tests.conftest import client_of
 from tests.inference import tiny
@@ -33,7 +30,6 @@ def serving(
     inference_node: Node, cache: ModelCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that runs what was placed whenever the waiting request looks away."""
-    monkeypatch.setattr(BatchRun, "_keep_beating", lambda self: None)
 
     def work(seconds: float) -> None:
         dispatch()
@@ -111,7 +107,8 @@ def test_pairs_are_answered_with_their_binding_affinity(
     pairs: list[Any] = [{"protein": "MKV", "ligand": "CCO"}, {"protein": "MKV"}]
     body = post(api, {"protein_ligand_pairs": pairs, "model": "dta"}).json()
     assert body["results"][0] == {
-        "protein": "MKV", "ligand": "CCO", "success": True, "binding_affinity": 3.0,
+        "row": 1, "protein": "MKV", "ligand": "CCO", "success": True,
+        "binding_affinity": 3.0,
     }  # fmt: skip
     assert body["results"][1]["success"] is False
     assert body["results"][1]["ligand"] is None
@@ -247,84 +244,6 @@ def test_when_too_many_wait_the_next_is_not_held(
     assert not batches.wait_until_over(task.pk, 60.0, sleep=pytest.fail)
 
 
-@pytest.fixture
-def upload(alice: User) -> Callable[..., str]:
-    def upload(name: str, content: bytes, **fields: Any) -> str:
-        aside, sha256 = store.aside(), hashlib.sha256(content).hexdigest()
-        aside.write_bytes(content)
-        store.publish_file(aside, sha256)
-        defaults = {"state": "sealed", "owner": alice, "sha256": sha256, "name": name}
-        moments = {"created_at": clock.now(), "touched_at": clock.now()}
-        row = Upload.objects.create(filename=name, **{**defaults, **moments, **fields})
-        return str(row.pk)
-
-    return upload
-
-
-def test_a_csv_is_predicted_row_by_row(
-    version: ModelVersion,
-    serving: None,
-    inference_node: Node,
-    cache: ModelCache,
-    api: APIClient,
-    upload: Callable[..., str],
-) -> None:
-    dataset = upload("d.csv", b"id,x\na,1\nb,\nc,zwei\nd,4.5\n")
-    response = post(api, {"model": "tiny", "dataset": dataset})
-    assert response.status_code == 202
-    batches.wait_until_over  # noqa: B018
-    views.batches.wait_until_over(int(response.json()["id"]), 5)
-    task = Task.objects.get()
-    body = batches.results(task)
-    assert body is not None
-    assert [one["input"].get("id") for one in body["results"]] == ["a", "b", "c", "d"]
-    assert [one.get("output") for one in body["results"]] == [
-        {"y": 2}, None, None, {"y": 9},
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("d.csv", b"\n id ; x \r\n  \r\na;1,5\r\n\r\nb; 2\r\n\t\r\n"),
-        ("d.csv", b"\xef\xbb\xbfid\tx\na\t1.5\n \nb\t2\n"),
-        ("d.csv", b"id|x\na|1.5\nb|2\n"),
-        ("d.csv.gz", gzip.compress(b"x,id\n1.5,a\n2,b\n\n", mtime=0)),
-        ("d.csv.gz", gzip.compress(b"x;id\n1,5;a\n2;b\n", mtime=0)),
-    ],
-)
-def test_a_csv_is_read_as_training_reads_it(
-    version: ModelVersion,
-    alice: User,
-    upload: Callable[..., str],
-    name: str,
-    content: bytes,
-) -> None:
-    items = datasets.rows(upload(name, content), alice)
-    assert datasets.typed(items, version.signature["inputs"]) == [
-        {"id": "a", "x": 1.5}, {"id": "b", "x": 2.0},
-    ]  # fmt: skip
-
-
-def test_a_comma_is_no_decimal_comma_but_between_semicolons(
-    version: ModelVersion, alice: User, upload: Callable[..., str]
-) -> None:
-    for name, content in (
-        ("d.csv", b'id,x\na,"1,5"\n'),
-        ("d.jsonl", b'{"id": "a", "x": "1,5"}\n'),
-    ):
-        items = datasets.rows(upload(name, content), alice)
-        assert datasets.typed(items, version.signature["inputs"])[0]["x"] == "1,5"
-
-
-def test_a_bad_row_is_named_however_many_blank_lines_are_before(
-    version: ModelVersion, alice: User, upload: Callable[..., str]
-) -> None:
-    with pytest.raises(BadData) as caught:
-        datasets.rows(upload("d.csv", b"x,y\n\n1,2\n \n3\n"), alice)
-    assert caught.value.row == 2
-
-
 @pytest.mark.parametrize(
     ("name", "content", "code"),
     [
@@ -336,7 +255,10 @@ def test_a_bad_row_is_named_however_many_blank_lines_are_before(
         ("d.csv", b'x\n"open\n', "bad_data"),
         ("d.csv", b"x\n\xff\xfe\n", "bad_data"),
         ("d.csv", b"x\n" + b"9" * 200_000 + b"\n", "bad_data"),
-        ("d.csv", b"x\n" + b"1\n" * 10_001, "too_many_items"),
+        ("d.csv", b"x\n" + b"1\n" * 21, "too_many_items"),
+        ("d.parquet", b"PAR1 and not more", "bad_data"),
+        ("d.smi", b"# nothing\n", "bad_data"),
+        ("d.fasta", b"MKV\n", "bad_data"),
         ("d.jsonl", b'{"x": 1}\n[1]\n', "bad_data"),
         ("d.jsonl", b'{"x": NaN}\n', "bad_data"),
         ("d.zip", b"PK", "bad_data"),
@@ -346,10 +268,12 @@ def test_a_data_set_that_cannot_be_used_makes_no_task(
     version: ModelVersion,
     api: APIClient,
     upload: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
     name: str,
     content: bytes,
     code: str,
 ) -> None:
+    monkeypatch.setattr(given, "MOST_ROWS", 20)
     response = post(api, {"model": "tiny", "dataset": upload(name, content)})
     assert response.status_code == 422
     assert response.json()["code"] == code

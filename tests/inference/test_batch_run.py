@@ -13,7 +13,9 @@ from inference import batch, batches, shards
 from inference.batch import BatchRun
 from inference.cache import ModelCache
 from inference.forms import FORMS
-from inference.shards import Shards, write_items
+from inference.shards import Files, write_items
+from inference.sinks.files import Bytes
+from inference.sources.jsonl import JsonLines
 from registry import logs, store
 from registry.errors import Problem
 from registry.models import ModelVersion, Node, Task
@@ -23,16 +25,7 @@ from tests.inference import tiny
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "SIZE", 4)
-    monkeypatch.setattr(Shards, "size", 4)
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """The beats of a thread would wait for the test's own transaction."""
-    if "transactional_db" not in request.fixturenames:
-        monkeypatch.setattr(BatchRun, "_keep_beating", lambda self: None)
-        monkeypatch.setattr(batch, "close_old_connections", lambda: None)
+    monkeypatch.setattr(shards, "size_for", lambda count: 4)
 
 
 @pytest.fixture
@@ -75,7 +68,12 @@ def test_a_batch_is_answered_in_order_with_counts(
     }  # fmt: skip
     found = rows(task)
     assert [one["input"]["x"] for one in found] == [*range(5), "bad", *range(5)]
-    assert found[4] == {"input": {"x": 4}, "success": True, "output": {"y": 8}}
+    assert found[4] == {
+        "row": 5,
+        "input": {"x": 4},
+        "success": True,
+        "output": {"y": 8},
+    }
     assert task.progress["fraction"] == 1.0
     assert found[5]["success"] is False
     assert found[5]["error"]["code"] == "bad_item"
@@ -146,13 +144,13 @@ def test_a_cancel_wins_over_a_result_that_is_ready(
     placed: Callable[..., Task], cache: ModelCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = placed(1)
-    assemble = Shards.assemble
+    take = Files.take
 
-    def cancel_then_assemble(self: Shards) -> dict[str, int]:
+    def take_then_cancel(self: Files, path: Any) -> None:
+        take(self, path)
         Task.objects.get(pk=task.pk).request_cancel()
-        return assemble(self)
 
-    monkeypatch.setattr(Shards, "assemble", cancel_then_assemble)
+    monkeypatch.setattr(Files, "take", take_then_cancel)
     run(task, cache)
     assert task.state == State.CANCELLED
 
@@ -251,9 +249,10 @@ def test_progress_is_told_with_the_beat(
 
     run(task, cache, is_revoked=look)
     assert seen[0] == {}
-    assert seen[-1] == {
-        "fraction": 0.5, "stage": "predicting", "step": 8, "steps": 16,
-    }  # fmt: skip
+    steps = [one["step"] for one in seen[1:]]
+    assert steps == sorted(steps)
+    assert {"fraction": 0.5, "stage": "predicting", "step": 8, "steps": 16} in seen
+    assert task.progress["fraction"] == 1.0
 
 
 def test_a_long_load_is_covered_by_beats(
@@ -321,13 +320,39 @@ def test_the_final_verb_is_said_again_while_the_database_is_away(
 
 
 def test_what_nobody_foresaw_fails_the_task_without_showing_it(
-    placed: Callable[..., Task], cache: ModelCache
+    placed: Callable[..., Task], cache: ModelCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = placed(1)
-    (store.task_path(task.pk) / "items.jsonl").write_text("{nonsense")
+
+    def break_off(*_: Any) -> Any:
+        raise RuntimeError(tiny.SECRET)
+
+    monkeypatch.setattr(JsonLines, "read", break_off)
     run(task, cache)
     assert (task.state, task.reason) == (State.FAILED, "error")
-    assert "nonsense" not in task.message
+    assert tiny.SECRET not in task.message
+
+
+def test_a_batch_with_fewer_rows_than_it_said_is_bad_data(
+    placed: Callable[..., Task], cache: ModelCache
+) -> None:
+    task = placed(1, 2)
+    (store.task_path(task.pk) / "items.jsonl").write_text('{"x": 1}\n')
+    run(task, cache)
+    assert (task.state, task.reason) == (State.FAILED, "bad_data")
+    assert "1 rows, not 2" in task.message
+
+
+def test_a_line_that_is_no_json_costs_its_item_alone(
+    placed: Callable[..., Task], cache: ModelCache
+) -> None:
+    task = placed(1, 2)
+    (store.task_path(task.pk) / "items.jsonl").write_text('{nonsense\n{"x": 2}\n')
+    run(task, cache)
+    assert task.state == State.COMPLETED
+    bad, good = rows(task)
+    assert (bad["input"], bad["error"]["code"]) == ("{nonsense", "bad_item")
+    assert good["output"] == {"y": 4}
 
 
 def test_a_full_disk_is_called_so(
@@ -338,7 +363,7 @@ def test_a_full_disk_is_called_so(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Shards, "write", full)
+    monkeypatch.setattr(Bytes, "put", full)
     run(task, cache)
     assert (task.state, task.reason) == (State.FAILED, "disk_full")
 
@@ -348,12 +373,12 @@ def test_pairs_are_answered_in_their_own_words() -> None:
     pair = {"protein": "MKV", "ligand": "CCO", "id": 7}
     assert form.as_input(pair) == {"sequence": "MKV", "smiles": "CCO"}
     assert form.as_input({"protein": "MKV"}) == {"sequence": "MKV"}
-    assert form.result(pair, {"affinity": 7.5, "uncertainty": 0.1}) == {
-        **pair, "success": True, "binding_affinity": 7.5, "uncertainty": 0.1,
+    assert form.result(3, pair, pair, {"affinity": 7.5, "uncertainty": 0.1}) == {
+        "row": 3, **pair, "success": True, "binding_affinity": 7.5, "uncertainty": 0.1,
     }  # fmt: skip
     error = {"code": "bad_item", "detail": "No."}
-    assert form.result("x", {"error": error}) == {
-        "protein": None, "ligand": None, "success": False, "error": error,
+    assert form.result(4, "x", "x", {"error": error}) == {
+        "row": 4, "protein": None, "ligand": None, "success": False, "error": error,
     }  # fmt: skip
 
 

@@ -13,12 +13,13 @@ from rest_framework.test import APIClient
 from inference import batches
 from inference.batch import BatchRun
 from inference.cache import ModelCache
-from inference.shards import Shards, write_items
+from inference.lead import Lead
+from inference.shards import write_items
 from registry import logs
 from registry.models import ModelVersion, Node, Second, Task
 from registry.states import State
 from tests.inference import tiny
-from tests.inference.test_batch_run import one_thread, rows, small_shards  # noqa: F401
+from tests.inference.test_batch_run import rows, small_shards  # noqa: F401
 
 BATCH = "/api/v1/inference/batch"
 BROKEN: dict[str, Any] = {"config": {"recipe": "tiny", "params": {"broken": 1}}}
@@ -77,18 +78,15 @@ def test_what_was_chosen_stays_chosen_after_the_worker_dies(
     inference_node: Node, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     task = placed(["late", "tiny"], 10)
-    write, written = Shards.write, []
+    gather = Lead._gather
 
-    def die(self: Shards, number: int, *others: Any) -> None:
-        if number:
-            raise SystemExit
-        write(self, number, *others)
-        written.append(number)
+    def die(self: Lead, most: int | None = None) -> None:
+        raise SystemExit
 
-    monkeypatch.setattr(Shards, "write", die)
+    monkeypatch.setattr(Lead, "_gather", die)  # after the first shard
     with pytest.raises(SystemExit):
         run(task, cache)
-    monkeypatch.setattr(Shards, "write", write)
+    monkeypatch.setattr(Lead, "_gather", gather)
     tiny.make_version("late", 5.0)
     task.refresh_from_db()
     task.release("node_lost", "It was lost.")
@@ -96,7 +94,6 @@ def test_what_was_chosen_stays_chosen_after_the_worker_dies(
     task.refresh_from_db()
     task.assign(inference_node)
     run(task, cache)
-    assert written == [0]
     assert (task.state, task.result["model"]) == (State.COMPLETED, "tiny")
     assert [one["code"] for one in task.result["fell_back"]] == ["unknown_model"]
 

@@ -71,6 +71,6 @@ def test_an_affinity_model_answers_pairs_with_value_and_uncertainty(
     form = FORMS["pairs"]
     pair = {"protein": pairs[0]["sequence"], "ligand": pairs[0]["smiles"]}
     answer = here.predict(affinity.pk, [form.as_input(pair)])[0]
-    assert form.result(pair, answer)["binding_affinity"] == pytest.approx(
+    assert form.result(1, pair, pair, answer)["binding_affinity"] == pytest.approx(
         good[0]["affinity"], 1e-5
     )

@@ -1,0 +1,280 @@
+"""The steps of a batch as its own worker takes them, with the others at its side."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any, TypeVar
+
+from django.db import close_old_connections
+
+from inference import helping, ranking
+from inference.bulk import Answerer, Batch, ByModel, Same
+from inference.cache import ModelCache
+from inference.choice import Choice, settle
+from inference.claims import Claims
+from inference.ending import AWAY, RETRY_EVERY, Ended
+from inference.holding import Held
+from inference.sinks import Results, Whole
+from inference.sources import Record
+from inference.work import Work
+from registry import logs, store
+from registry.errors import BadData, Problem
+from registry.models import Node, Stale, Task
+
+log = logging.getLogger(__name__)
+
+OTHERS_EVERY = 0.05  # seconds between two looks at what other workers do
+GATHERED_AT_ONCE = 4  # shards, after each that was written
+BEST_AT_ONCE = 256  # results written in one piece
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+class Lead:
+    """Divides a batch, works on its shards until all are done, and puts them together.
+
+    `look` is called between any two steps and ends the run by raising; `hold` only raises once
+    the attempt may be another's.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        node: Node,
+        cache: ModelCache,
+        *,
+        look: Callable[[], object],
+        hold: Callable[[], object],
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self.task, self.node, self._cache = task, node, cache
+        self._look, self._hold = look, hold
+        self._monotonic, self._sleep = monotonic, sleep
+        self._claims = Claims(task.pk, task.attempt, node.incarnation)
+        self._batch = Batch.of(task)
+        self._working: Work | None = None
+        self._stage, self._is_whole = "reading the items", False
+        self._gathered = 0  # shards that stand in the results so far
+        self._whole: Whole | None = None
+        self._aside = store.aside(self._batch.sink.suffix)
+
+    def progress(self) -> dict[str, Any]:
+        """How far it is, with what other workers have done."""
+        working, done = self._working, self._batch.count
+        if not self._is_whole:
+            done = min(done, self._claims.done() * self._batch.size)
+            done = min(self._batch.count, done + (working.unnoted if working else 0))
+        return {
+            "fraction": done / self._batch.count,
+            "stage": self._stage,
+            "step": done,
+            "steps": self._batch.count,
+        }
+
+    def keep(self) -> None:
+        """Hold on to the shards that were taken."""
+        try:
+            self._claims.keep()
+        except AWAY as error:
+            log.warning("The database is away: %s", error)
+            close_old_connections()
+
+    def run(self) -> dict[str, Any]:
+        """All steps; the counts of items.
+
+        Raises BadData, OSError, and Problem once every item says that the model cannot load.
+        """
+        try:
+            return self._run()
+        finally:
+            if self._whole is not None:
+                self._whole.drop()
+            self._aside.unlink(missing_ok=True)
+
+    def _run(self) -> dict[str, Any]:
+        params = self.task.params
+        if self.task.resume_from == "start":
+            self._batch.files.forget()
+            self._patient(self._claims.forget)
+        choice = self._settle()
+        self._say(f"Predicting {params['count']} items with {choice.model}.")
+        held = Held(self._cache, choice.version_id, self._sleep)
+        held.start()
+        try:
+            self._divide()
+            self._stage = "loading the model"
+            model, facts = held.wait(self._look)
+            self._stage = "predicting"
+            self._predict(ByModel(self._batch, model, facts))
+        except BadData:
+            raise
+        except Problem as problem:
+            self._tell_all(problem)
+            raise
+        finally:
+            held.let_go()
+        result = self._assemble()
+        self._say(f"{result['failed_count']} of {result['total_count']} items failed.")
+        return {**result, **choice.result()}
+
+    def _settle(self) -> Choice:
+        """Which version answers. Raises Problem once every item says that none can."""
+        try:
+            return settle(self.task, self._cache, say=self._say, hold=self._hold)
+        except Problem as problem:
+            self._divide()
+            self._tell_all(problem)
+            raise
+
+    def tidy(self) -> None:
+        """Drop what was made on the way; what cannot be dropped goes with the task."""
+        try:
+            self._claims.forget()
+            self._batch.files.tidy()
+        except (*AWAY, OSError) as error:
+            log.warning("Task %s is not tidied: %s", self.task.pk, error)
+
+    def _divide(self) -> None:
+        """Find where each shard begins, and let all workers take some."""
+        batch = self._batch
+        count = batch.source.prepare(batch.size, self._look)
+        if count != batch.count:
+            raise BadData(f"it has {count} rows, not {batch.count}")
+        self._patient(lambda: self._claims.divide(batch.shards))
+        if batch.shards > 1:
+            helping.ask(self.node)
+
+    def _predict(self, answer: Answerer) -> None:
+        """Work on the shards beside the other workers until all are done."""
+        numbers = range(self._batch.shards)
+        while True:
+            self._work(answer)
+            if self._patient(self._claims.done) < len(numbers):
+                self._look()
+                self._sleep(OTHERS_EVERY)
+            elif gone := self._batch.files.missing(numbers[self._gathered :]):
+                self._patient(partial(self._claims.reopen, gone))
+            else:
+                return
+
+    def _work(self, answer: Answerer) -> None:
+        self._working = Work(
+            self._batch,
+            self._claims,
+            look=self._look,
+            written=self._gather,
+            patient=self._patient,
+            monotonic=self._monotonic,
+        )
+        try:
+            self._working.run(answer)
+        except Stale as stale:
+            log.info("%s", stale)
+            self.task.refresh_from_db()
+            self._look()
+            raise Ended("abandon") from None
+
+    def _tell_all(self, problem: Problem) -> None:
+        """Every item that has no answer yet gets this one."""
+        self._say(problem.detail)
+        self._stage = "telling every item"
+        self._patient(self._claims.seize)
+        self._predict(Same({"error": problem.as_dict()}))
+        self._assemble()
+
+    def _assemble(self) -> dict[str, Any]:
+        """The results in one file; the counts of items."""
+        batch, total = self._batch, self._batch.count
+        self._look()
+        self._stage = "gathering the results"
+        result: dict[str, Any] = {}
+        if batch.top is None:
+            self._gather_all()
+        else:
+            parts = (batch.files.shard(number) for number in range(batch.shards))
+            best = batch.top.best(ranking.read(self._looked_at(parts)))
+            batch.files.publish(lambda path: self._write_best(best, path))
+            result["kept_count"] = len(best)
+        failed = self._patient(self._claims.failed)
+        self._stage, self._is_whole = "predicting", True
+        counts = {"success_count": total - failed, "failed_count": failed}
+        return {"total_count": total, **counts, **result}
+
+    def _gather(self, most: int | None = None) -> None:
+        """Put the next shards that stand, whoever wrote them, behind those before."""
+        batch = self._batch
+        if batch.top is not None:
+            return
+        if self._whole is None:
+            self._whole = batch.sink.whole(self._aside)
+        until = self._gathered + (GATHERED_AT_ONCE if most is None else most)
+        for number in range(self._gathered, min(batch.shards, until)):
+            part = batch.files.shard(number)
+            if not part.exists():
+                return
+            self._whole.append(part)
+            self._gathered += 1
+
+    def _gather_all(self) -> None:
+        while self._gathered < self._batch.shards:
+            self._look()
+            self._gather(1)
+        assert self._whole is not None
+        self._whole.close()
+        self._batch.files.take(self._aside)
+
+    def _write_best(self, best: list[ranking.Ranked], path: Path) -> None:
+        """The best with what stands in their rows, which are read in the order of the file."""
+        batch, size = self._batch, self._batch.size
+        records: dict[int, Record] = {}
+        wanted = sorted(one.row for one in best)
+        for shard, group in groupby(wanted, key=lambda row: row // size):
+            self._look()
+            chosen, first = set(group), shard * size
+            at = first
+            for found in batch.source.read(first, max(chosen) - first + 1):
+                for row, one in enumerate(zip(*found, strict=True), at):
+                    if row in chosen:
+                        records[row] = one
+                at += len(found[0])
+        part = store.aside(batch.sink.suffix)
+        written = batch.sink.part(part)
+        for at in range(0, len(best), BEST_AT_ONCE):
+            some = best[at : at + BEST_AT_ONCE]
+            raws, items = zip(*(records[one.row] for one in some), strict=True)
+            rows, told = [one.row + 1 for one in some], [one.answer for one in some]
+            ranks = range(at + 1, at + 1 + len(some))
+            written.put(batch.sink.piece(Results(rows, raws, items, told, ranks)))
+        written.close()
+        whole = batch.sink.whole(path)
+        whole.append(part)
+        whole.close()
+        part.unlink()
+
+    def _looked_at(self, some: Iterable[S]) -> Iterator[S]:
+        for one in some:
+            self._look()
+            yield one
+
+    def _patient(self, call: Callable[[], T]) -> T:
+        """What the database answers, asked again while it is away and the lease holds."""
+        while True:
+            try:
+                return call()
+            except AWAY as error:
+                log.warning("The database is away: %s", error)
+                close_old_connections()
+                self._hold()
+                self._sleep(RETRY_EVERY)
+
+    def _say(self, text: str) -> None:
+        path = logs.path(self.task)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.write(f"{text}\n")

@@ -1,0 +1,180 @@
+"""A worker's part in a batch: shard after shard, whoever the batch belongs to."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from inference.bulk import Answerer, Answers, Batch
+from inference.claims import Claims
+from inference.part import ShardFile
+from inference.sources import Records
+from registry.errors import BadData
+
+log = logging.getLogger(__name__)
+
+CHUNK_SECONDS = 0.2  # of work between two looks at the wishes
+LOOK_EVERY = 0.1  # seconds, while a pass takes longer
+FIRST_CHUNK, MOST_IN_CHUNK = 8, 256  # items; more fall out of the processor's cache
+CLAIM_SECONDS = 0.5  # of work that is claimed at once
+MOST_CLAIMED = 16  # shards
+WRITTEN_BEHIND = 4  # shards that are not yet known to be on the disk
+PIECES_BEHIND = 16  # pieces that wait for the disk
+
+
+class Work:
+    """Takes shards, answers them chunk by chunk, and writes each into its file.
+
+    `look` is called between chunks and may end it by raising; `patient` runs a call of the
+    database. One thread runs the network and one writes, while the next chunk is
+    encoded; the latter calls `written` after each shard.
+    """
+
+    def __init__(
+        self,
+        batch: Batch,
+        claims: Claims,
+        *,
+        look: Callable[[], object],
+        written: Callable[[], object] = lambda: None,
+        patient: Callable[[Callable[[], Any]], Any] = lambda call: call(),
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.batch, self._claims = batch, claims
+        self._look, self._patient, self._monotonic = look, patient, monotonic
+        self._when_written = written
+        self.unnoted = 0  # items answered of shards that are not noted as done
+        self._chunk, self._at_once = FIRST_CHUNK, 1
+        self._behind: deque[Future[object]] = deque()
+        self._written: deque[tuple[int, int, Future[None]]] = deque()
+        # Failed items by shard, of those that the database does not know to be done.
+        self._done: dict[int, int] = {}
+
+    def run(self, answer: Answerer) -> None:
+        """Work until there is no shard to take. Raises Stale once the task takes none."""
+        self.batch.files.folder.mkdir(parents=True, exist_ok=True)
+        self._network = ThreadPoolExecutor(1, "shard-network")
+        with ThreadPoolExecutor(1, "shard-files") as self._disk:
+            try:
+                while numbers := self._take():
+                    began = self._monotonic()
+                    for number in numbers:
+                        self._shard(number, answer)
+                    spent = max(self._monotonic() - began, 1e-6) / len(numbers)
+                    fitting = int(CLAIM_SECONDS / spent)
+                    most = min(2 * self._at_once, MOST_CLAIMED)
+                    self._at_once = max(1, min(fitting, most))
+            except BaseException:
+                self._give_back()
+                raise
+            finally:
+                # Not waited for: one pass of a slow model would hold up a cancel.
+                self._network.shutdown(wait=False, cancel_futures=True)
+
+    def _take(self) -> list[int]:
+        """The next shards; none once all that was written is noted and none is free."""
+        while True:
+            self._note(WRITTEN_BEHIND)
+            numbers: list[int] = self._patient(
+                lambda: self._claims.take(self._at_once, self._done)
+            )
+            size, count = self.batch.size, self.batch.count
+            for number in self._done:
+                self.unnoted -= min(size, count - number * size)
+            self._done.clear()
+            if numbers or not self._written:
+                return numbers
+            self._written[-1][2].result()
+
+    def _shard(self, number: int, answer: Answerer) -> None:
+        batch = self.batch
+        first = number * batch.size
+        count = min(batch.size, batch.count - first)
+        shard = ShardFile(batch, number)
+        try:
+            at = failed = 0
+            for raws, items, answers in self._answered(first, count, answer):
+                failed += sum(["error" in one for one in answers])
+                self._write(partial(shard.put, first + at, raws, items, answers))
+                at += len(raws)
+            if at != count:
+                raise BadData(f"it has {first + at} rows, not {batch.count}")
+        except BaseException:
+            self._disk.submit(shard.drop)
+            raise
+        self._written.append((number, failed, self._disk.submit(shard.close)))
+        self._write(self._when_written)
+
+    def _answered(
+        self, first: int, count: int, answer: Answerer
+    ) -> Iterator[tuple[list[Any], list[Any], Answers]]:
+        """Chunk by chunk; the next is encoded while one is predicted."""
+        ahead: tuple[list[Any], list[Any], Future[Answers]] | None = None
+        for raws, items in self._chunks(self.batch.source.read(first, count)):
+            self._look()
+            began = self._monotonic()
+            encoded = answer.encode(items)
+            spent = self._monotonic() - began
+            call = partial(self._predicted, answer, encoded, len(items), spent)
+            found = self._network.submit(call)
+            if ahead is not None:
+                yield ahead[0], ahead[1], self._result(ahead[2])
+            ahead = raws, items, found
+        if ahead is not None:
+            yield ahead[0], ahead[1], self._result(ahead[2])
+
+    def _predicted(
+        self, answer: Answerer, encoded: Any, count: int, spent: float
+    ) -> Answers:
+        """The answers to a chunk; a later one has the size that takes CHUNK_SECONDS."""
+        began = self._monotonic()
+        answers = answer.predict(encoded)
+        spent = max(spent + self._monotonic() - began, 1e-6)
+        fitting = int(count * CHUNK_SECONDS / spent)
+        self._chunk = min(max(1, fitting), 2 * self._chunk, MOST_IN_CHUNK)
+        self.unnoted += count
+        return answers
+
+    def _result(self, found: Future[Answers]) -> Answers:
+        while True:
+            try:
+                return found.result(LOOK_EVERY)
+            except TimeoutError:
+                if found.done():
+                    raise
+                self._look()
+
+    def _chunks(self, records: Iterator[Records]) -> Iterator[Records]:
+        for raws, items in records:
+            at = 0
+            while at < len(raws):
+                part = slice(at, at + self._chunk)
+                at = part.stop
+                yield raws[part], items[part]
+
+    def _write(self, call: Callable[[], object]) -> None:
+        while len(self._behind) >= PIECES_BEHIND:
+            self._behind.popleft().result()
+        self._behind.append(self._disk.submit(call))
+
+    def _note(self, behind: int) -> None:
+        """Note what is on the disk; more than so many shards are not left to be written."""
+        while self._written and (
+            self._written[0][2].done() or len(self._written) > behind
+        ):
+            number, failed, written = self._written.popleft()
+            written.result()
+            self._done[number] = failed
+
+    def _give_back(self) -> None:
+        """Leave what was taken to others; whoever cannot say so is waited for."""
+        try:
+            self._note(0)
+            self._claims.give_back(self._done)
+        except Exception as error:
+            log.warning("Shards of task %s run out: %s", self._claims.task, error)
