@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from inference import outline
 from inference.cache import Facts, Loaded
 from inference.loading import use_one_thread
 from inference.signature import why_unfit
@@ -52,14 +53,20 @@ class Encoded:
 
 def encode(model: Loaded, items: Sequence[Any], facts: Facts) -> Encoded:
     """The first half of an answer."""
+    is_met = outline.of(facts.digest, facts.inputs).is_met
+    good: list[Any] = []
     bad: list[tuple[int, Problem]] = []
     try:
-        return Encoded(_encoded(model, items), bad)
-    except Exception:  # one of them, or more
-        good = []
+        if all(map(is_met, items)):
+            return Encoded(_encoded(model, items), bad)
+    except Exception as error:  # of one of them, or more
+        log.debug("The items are encoded one by one: %s", error)
     for index, item in enumerate(items):
         try:
-            good.append(model.encode(item))
+            encoded = model.encode(item)
+            if not is_met(item) and (text := why_unfit(facts.inputs, item)):
+                raise BadItem(text)
+            good.append(encoded)
         except Exception as error:
             bad.append((index, _why(error, item, facts)))
     return Encoded(good, bad)
