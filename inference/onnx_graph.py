@@ -21,6 +21,7 @@ DTYPES: dict[int, str] = {
     TensorProto.UINT16: "uint16", TensorProto.UINT32: "uint32",
     TensorProto.UINT64: "uint64", TensorProto.BOOL: "bool", TensorProto.STRING: "string",
 }  # fmt: skip
+LOOPS = frozenset(("Loop", "Scan", "SequenceMap"))
 MOST, DEEPEST, LONGEST = 1000, 8, 200  # tensors, axes, letters of a name
 ZIPMAP = "with scikit-learn, convert it with the option zipmap=False"
 
@@ -48,7 +49,7 @@ def read(content: bytes) -> Graph:
         raise bad("An input has no shape; say at least how many axes it has.")
     if any(one.name == "error" for one in outputs):
         raise bad("An output is named error, as the errors of answers are; rename it.")
-    return Graph(tuple(inputs), tuple(outputs))
+    return Graph(tuple(inputs), tuple(outputs), _has_loop(model))
 
 
 def bad(text: str) -> Problem:
@@ -70,6 +71,14 @@ def _look(model: ModelProto) -> None:
             if is_outside or message.external_data:
                 text = "The graph keeps weights in other files; save it as one file, with its weights inside."
                 raise Problem("unsafe_model", text)
+
+
+def _has_loop(model: ModelProto) -> bool:
+    """Whether how long it runs is up to its inputs."""
+    return any(
+        isinstance(message, NodeProto) and message.op_type in LOOPS
+        for message in _messages(model)
+    )
 
 
 def _messages(message: Any) -> Iterator[Any]:

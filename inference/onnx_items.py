@@ -39,10 +39,13 @@ def signature(graph: Graph, rows: Rows, examples: list[Any]) -> dict[str, Any]:
     """JSON Schemas of an item and an answer, and the graph's own tensors."""
     sides = (graph.inputs, graph.outputs)
     inputs, outputs = ([_told(one) for one in side] for side in sides)
+    told: dict[str, Any] = {"inputs": inputs, "outputs": outputs, "rows": rows.value}
+    if graph.has_loop:
+        told["has_loop"] = True
     return {
         "inputs": _object(graph.inputs, rows) | {"additionalProperties": False},
         "outputs": _object(graph.outputs, rows),
-        "tensors": {"inputs": inputs, "outputs": outputs, "rows": rows.value},
+        "tensors": told,
         "examples": examples,
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -19,8 +20,13 @@ from registry.errors import BadItem, Problem
 FILE, SIGNATURE = "model.onnx", "signature.json"
 SIZES = (1, 2, 3, 4, 8, 16, 32, 64, 128, 224)  # tried for axes that may have any size
 TOLERANCE = 1e-4  # of an output, relative where it is larger than one
+LONGEST = 5.0  # seconds of a pass through a graph with loops
 OVERHEAD = 512 * 1024  # bytes of a session besides its weights
 Encoded = tuple[Array, ...]
+
+
+class Endless(BadItem):
+    """A loop of the graph that does not end, or takes too long."""
 
 
 class Predictor:
@@ -37,6 +43,7 @@ class Predictor:
         self.names = [one.name for one in self.fields]
         self._known = frozenset(self.names)
         self.outputs = [one.name for one in onnx_items.tensors(signature, "outputs")]
+        self.has_loop = bool(signature["tensors"].get("has_loop"))
         self.nbytes = 2 * size + OVERHEAD  # the weights, and packed for the kernels
 
     @classmethod
@@ -109,15 +116,30 @@ class Predictor:
             given = [column[0] for column in columns]
         else:
             given = [np.stack(column) for column in columns]
-        outputs = self.session.run(
-            self.outputs, dict(zip(self.names, given, strict=True))
-        )
+        outputs = self._pass(dict(zip(self.names, given, strict=True)))
         if self.rows is Rows.WHOLE:
             return [np.asarray(one)[None] for one in outputs]
         for one in outputs:
             if np.ndim(one) == 0 or len(one) != len(some):
                 raise ValueError(f"{np.shape(one)} is not one row for each item")
         return list(outputs)
+
+    def _pass(self, given: dict[str, Array]) -> list[Any]:
+        """One run of the graph. Raises BadItem if it has loops and does not come to an end."""
+        if not self.has_loop:
+            return list(self.session.run(self.outputs, given))
+        options = onnxruntime.RunOptions()
+        stop = threading.Timer(LONGEST, setattr, (options, "terminate", True))
+        stop.daemon = True
+        stop.start()
+        try:
+            return list(self.session.run(self.outputs, given, options))
+        except Exception:
+            if options.terminate:
+                raise Endless(f"The graph did not end within {LONGEST:g} s.") from None
+            raise
+        finally:
+            stop.cancel()
 
 
 def _open(model: str | bytes) -> Any:
@@ -147,6 +169,8 @@ def _tried(
                 encoded = [model.encode(one) for one in items]
                 alone = [model.predict([one])[0] for one in encoded]
                 both = model.predict(encoded)
+            except Endless as error:
+                raise Problem("bad_model", error.detail) from None
             except Exception as error:
                 if isinstance(error, MemoryError) or "alloc" in str(error).lower():
                     raise

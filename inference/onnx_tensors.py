@@ -20,3 +20,4 @@ class Tensor:
 class Graph:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    has_loop: bool = False

@@ -17,11 +17,12 @@ from django.core.management import call_command
 from onnx import TensorProto, helper, numpy_helper
 from rest_framework.test import APIClient
 
-from inference import loading, tuning, worker
+from inference import loading, onnx_model, predictor, tuning, worker
 from inference.batch import BatchRun
+from inference.cache import Facts
 from inference.onnx_items import Rows
 from inference.onnx_model import Predictor
-from registry import store, trial
+from registry import store
 from registry.errors import BadItem, Problem
 from registry.models import Model, ModelVersion, Task
 from registry.states import State
@@ -238,8 +239,8 @@ def terabyte() -> onnx.ModelProto:
     return model(nodes, [told[0]], [told[1]], [size])
 
 
-def endless() -> onnx.ModelProto:
-    """A loop without an end, in a graph of the standard's own words."""
+def endless(beyond: float = -1e9) -> onnx.ModelProto:
+    """A loop that never ends if a number is beyond that one, in the standard's own words."""
     body = helper.make_graph(
         [
             helper.make_node("Identity", ["go"], ["on"]),
@@ -256,10 +257,14 @@ def endless() -> onnx.ModelProto:
             helper.make_tensor_value_info("w", FLOAT, None),
         ],
     )
-    true = numpy_helper.from_array(np.array(True), "true")
-    loop = helper.make_node("Loop", ["", "true", "x"], ["y"], body=body)
+    limit = numpy_helper.from_array(np.array(beyond, np.float32), "limit")
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+        helper.make_node("Greater", ["most", "limit"], ["is_beyond"]),
+        helper.make_node("Loop", ["", "is_beyond", "x"], ["y"], body=body),
+    ]
     told = ("x", FLOAT, ["b", 2]), ("y", FLOAT, ["b", 2])
-    return model([loop], [told[0]], [told[1]], [true])
+    return model(nodes, [told[0]], [told[1]], [limit])
 
 
 def no_such_operator() -> onnx.ModelProto:
@@ -310,13 +315,23 @@ def test_a_harmful_graph_is_refused_and_nothing_is_left(
     assert not (store.root() / "models").exists()
 
 
-def test_a_graph_that_never_ends_is_refused(
-    api: APIClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(trial, "LONGEST", 6.0)
+def test_a_graph_that_never_ends_is_refused(api: APIClient) -> None:
     response = send(api, endless().SerializeToString())
     assert (response.status_code, response.json()["code"]) == (422, "bad_model")
-    assert "longer than 6 s" in response.json()["detail"]
+    assert "did not end within 5 s" in response.json()["detail"]
+
+
+def test_an_item_for_which_a_loop_never_ends_fails_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(onnx_model, "LONGEST", 0.3)
+    found = examined(endless(beyond=100.0))
+    assert found.has_loop
+    facts = Facts(1, "net:1", "onnx", "d", 1)
+    items = [{"x": [1.0, 2.0]}, {"x": [101.0, 2.0]}]
+    good, bad = predictor.answer(found, items, facts)
+    assert good == {"y": [1.0, 2.0]}
+    assert "did not end" in bad["error"]["detail"]
 
 
 @pytest.mark.parametrize("at", [0, 10, 57, 130])

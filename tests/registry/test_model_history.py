@@ -119,7 +119,7 @@ def test_the_rule_promotes_what_is_better_by_enough_and_says_why(
     assert "m:3: loss is 0.45, not better enough than 0.5" in found[2]["text"]
 
 
-@pytest.mark.parametrize("loss", [None, "0.1", True, [0.1], {"x": 0.1}, 10**400])
+@pytest.mark.parametrize("loss", [None, "0.1", True, [0.1], {"x": 0.1}])
 def test_what_is_no_number_is_never_promoted(
     make: Callable[..., ModelVersion], api: APIClient, loss: Any
 ) -> None:
