@@ -28,11 +28,12 @@ def apply(model: Model, version: ModelVersion) -> None:
     if is_better and (against := _whose(rule, version, champion)):
         is_better, text = False, f"{text} {against}"
     text = f"{text[:1000]} The rule is: {rule}."
+    by = rule.owner.get_username() if rule.owner else ""
     if is_better:
-        model.point(rule.alias, version, why=text, verb="promote")
+        model.point(rule.alias, version, by=by, why=text, verb="promote")
     else:
         model.note(
-            "keep", alias=rule.alias, before=before, after=before,
+            "keep", alias=rule.alias, before=before, after=before, by=by,
             text=f"{version}: {text}",
         )  # fmt: skip
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection, transaction
 from rest_framework.test import APIClient
 
-from registry import figures, promotion
+from registry import figures, promotion, publish, versions
 from registry.errors import Problem
 from registry.models import Model, ModelEvent, ModelVersion, PromotionRule, Task
 from tests.conftest import client_of
@@ -115,6 +117,7 @@ def test_the_rule_promotes_what_is_better_by_enough_and_says_why(
         ("keep", 4, 4), ("promote", 2, 4), ("keep", 2, 2), ("promote", None, 2),
         ("rule", None, None),
     ]  # fmt: skip
+    assert {one["by"] for one in found} == {"alice"}
     assert "0.3, better enough than 0.5" in found[1]["text"]
     assert "m:3: loss is 0.45, not better enough than 0.5" in found[2]["text"]
 
@@ -179,8 +182,6 @@ def test_a_registration_that_fails_promotes_nothing(
         raise RuntimeError
 
     monkeypatch.setattr(Model, "point", fail)
-    from django.db import transaction
-
     with pytest.raises(RuntimeError), transaction.atomic():
         make(0.1)
     assert (champion(), ModelVersion.objects.count()) == (None, 1)
@@ -268,8 +269,6 @@ def test_figures_are_finite_numbers_at_any_level() -> None:
 def test_the_lineage_tells_task_data_parameters_code_parent_and_children(
     make: Callable[..., ModelVersion], api: APIClient, submit: Callable[..., Task]
 ) -> None:
-    from registry import publish
-
     first = make()
     task = submit(params={"dataset": "built_in"}, name="a training")
     found = publish.prepare(tiny.model_directory(2.0))
@@ -333,3 +332,67 @@ def test_latest_is_the_newest_that_is_left(
     assert api.get(M).json()["latest"]["version"] == 1
     make()
     assert api.get(M).json()["latest"]["version"] == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_a_deletion_and_a_move_at_once_one_is_refused(
+    alice: User, transactional_db: None
+) -> None:
+    """Never does an alias name a version that is gone."""
+    for number in range(1, 7):
+        version = tiny.make_version("m", 1.0, alice)
+        refused: list[str] = []
+
+        def attempt(work: Callable[[], Any], refused: list[str] = refused) -> None:
+            try:
+                work()
+            except Problem as problem:
+                refused.append(problem.code)
+            finally:
+                connection.close()
+
+        works: list[Callable[[], Any]] = [
+            lambda v=version: versions.delete(v),  # type: ignore[misc]
+            lambda v=version: v.model.point("champion", v),  # type: ignore[misc]
+        ]
+        threads = [threading.Thread(target=attempt, args=(one,)) for one in works]
+        for one in threads[:: -1 if number % 2 else 1]:
+            one.start()
+        for one in threads:
+            one.join()
+        assert len(refused) == 1
+        alias = version.model.aliases.first()
+        assert (alias is None) is (refused == ["unknown_model"])
+        if alias is not None:
+            version.model.remove(alias)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_registrations_at_once_promote_the_best_and_take_distinct_numbers(
+    alice: User, transactional_db: None
+) -> None:
+    first = tiny.make_version("m", 1.0, alice, metrics={"loss": 1.0})
+    first.model.set_rule(owner=alice, metric="loss", direction="lower")
+    found = [
+        publish.prepare(tiny.model_directory(n, metrics={"loss": loss}))
+        for n, loss in enumerate((0.5, 0.2, 0.4, 0.3))
+    ]
+
+    def register(one: Any) -> None:
+        with transaction.atomic():
+            Model.objects.get(name="m").register(
+                digest=one.digest, weights_sha256=one.weights_sha256, size=one.size,
+                recipe=one.recipe, params=one.params, metrics=one.metrics,
+                signature=one.signature, owner=alice,
+            )  # fmt: skip
+        connection.close()
+
+    threads = [threading.Thread(target=register, args=(one,)) for one in found]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    numbers = ModelVersion.objects.values_list("number", flat=True)
+    assert sorted(numbers) == [1, 2, 3, 4, 5]
+    alias = Model.objects.get().aliases.get(name="champion")
+    assert alias.version.metrics == {"loss": 0.2}
