@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
 from django.core.files.uploadhandler import FileUploadHandler
 from django.http import HttpRequest
@@ -24,6 +23,7 @@ from registry.archives import ODD
 from registry.errors import BadData, Problem
 from registry.models import Upload
 from registry.uploads import CutShort, Received, clean_filename
+from registry.wanted import DATA, Wanted
 
 CHUNK = 1024**2  # bytes
 AROUND = 1024**2  # bytes that a form may add to its file
@@ -41,20 +41,6 @@ class StoodStill(CutShort):
 
 class Source(Protocol):
     def read(self, size: int, /) -> bytes: ...
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What files a route takes: the most bytes, and checks of the name and the first bytes."""
-
-    limit: Callable[[], int]
-    check_name: Callable[[str], object]
-    check_head: Callable[[str, bytes], object]
-
-
-DATA = Wanted(
-    lambda: settings.ENVIRONMENT.upload_limit, sniff.type_of, sniff.check_head
-)
 
 
 @dataclass(frozen=True)

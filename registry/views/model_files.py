@@ -20,8 +20,9 @@ from registry.serializers.uploads import UploadForm
 from registry.tarball import Tarball
 from registry.views.models import Models, shown_versions, version_of
 from registry.views.uploads import TakesFile
+from registry.wanted import Wanted
 
-MODELS = intake.Wanted(
+MODELS = Wanted(
     lambda: settings.ENVIRONMENT.model_limit,
     lambda filename: None,
     model_files.check_head,
