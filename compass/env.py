@@ -56,6 +56,7 @@ class Environment:
     pin_cpus: bool
     web_threads: int
     inference_threads: int
+    inference_workers: int
     upload_limit: int
     model_limit: int
     max_concurrent_uploads: int
@@ -96,6 +97,9 @@ def read() -> Environment:
         "pin_cpus": env.bool("PIN_CPUS", True),
         "web_threads": env.int("WEB_THREADS", 16, validate=positive),
         "inference_threads": env.int("INFERENCE_THREADS", 4, validate=positive),
+        "inference_workers": env.int(
+            "INFERENCE_WORKERS", 1, validate=validate.Range(min=1, max=256)
+        ),
         "model_limit": env.int("MODEL_LIMIT", 4 * 1024**3, validate=positive),
         "upload_limit": env.int("UPLOAD_LIMIT", 10 * 1024**3, validate=positive),
         "upload_expiry_hours": env.int("UPLOAD_EXPIRY_HOURS", 24, validate=positive),

@@ -124,8 +124,11 @@ class Plan:
         workers = [
             self._worker("control", "control", CONTROL_THREADS),
             self._worker("cpu", f"cpu.{node}", supervisors),
-            self._worker("inference", f"inference.{node},{answering}", threads),
         ]
+        for number in range(1, environment.inference_workers + 1):
+            suffix = f".{number}" if number > 1 else ""
+            queues = f"inference.{node}{suffix},{answering}"
+            workers.append(self._worker("inference", queues, threads, suffix))
         if gpus:
             count = len(gpus) + SPARE_SUPERVISORS
             workers.append(self._worker("gpu", f"gpu.{node}", count))
@@ -136,13 +139,16 @@ class Plan:
         command = [*CELERY, "beat", "-l", self.environment.log_level]
         return self._process("beat", command, main=run_celery)
 
-    def _worker(self, lane: str, queues: str, threads: int) -> Process:
-        command = [*CELERY, "worker", "-n", f"{lane}@{self.environment.node_name}"]
+    def _worker(
+        self, lane: str, queues: str, threads: int, suffix: str = ""
+    ) -> Process:
+        name = f"{lane}@{self.environment.node_name}{suffix}"
+        command = [*CELERY, "worker", "-n", name]
         command += ["-Q", queues, "--pool", "threads", "--concurrency", str(threads)]
         command += ["-E", "--without-mingle", "--without-gossip"]
         # Rarer than Celery's 2 s: they only tell Flower that the worker is there.
         command += ["--heartbeat-interval", "10", "-l", self.environment.log_level]
-        return self._process(lane, command, main=run_celery)
+        return self._process(f"{lane}{suffix}", command, main=run_celery)
 
     def _process(self, name: str, command: list[str], **options: object) -> Process:
         return Process(

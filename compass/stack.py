@@ -188,11 +188,13 @@ class Stack:
     def _remove_lines(self) -> None:
         """The sockets of inference workers that were killed."""
         lines = self.environment.data_dir / "lines"
-        for path in lines.glob(f"*@{self.environment.node_name}.sock"):
-            try:
-                path.unlink(missing_ok=True)
-            except OSError:
-                continue  # a directory gone read-only
+        node = self.environment.node_name
+        for pattern in (f"*@{node}.sock", f"*@{node}.[0-9]*.sock"):
+            for path in lines.glob(pattern):
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError:
+                    continue  # a directory gone read-only
 
     def _end_orphans(self) -> None:
         """Give jobs whose supervisor is gone a moment, then kill what is left."""

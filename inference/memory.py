@@ -60,12 +60,16 @@ def anonymous() -> int:
 
 
 def budget() -> int:
-    """Bytes that loaded models may take on the device that they are loaded to."""
+    """Bytes that loaded models may take on the device that they are loaded to.
+
+    The inference workers of a machine share it.
+    """
+    share = SHARE / settings.ENVIRONMENT.inference_workers
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         free, _ = torch.cuda.mem_get_info()
-        return int((free + torch.cuda.memory_allocated()) * SHARE)
-    return int(settings.ENVIRONMENT.memory * SHARE)
+        return int((free + torch.cuda.memory_allocated()) * share)
+    return int(settings.ENVIRONMENT.memory * share)
 
 
 def too_large(facts: Facts, needed: int, budget: int) -> Problem:

@@ -138,7 +138,8 @@ class Worker:
         self._line.open(path)
         address, port = environment.line_host, 0
         if address:
-            port = self._line.open_tcp(address, environment.line_port)
+            first = environment.line_port
+            port = self._line.open_tcp(address, first and first + self._place_here())
         about = {
             "node": self.name,
             "socket": str(path),
@@ -160,6 +161,12 @@ class Worker:
                 args=(environment.preload_models,),
                 daemon=True,
             ).start()
+
+    def _place_here(self) -> int:
+        """How many inference workers of this machine come before this one."""
+        own = f"inference@{settings.ENVIRONMENT.node_name}."
+        number = self.name.removeprefix(own)
+        return int(number) - 1 if number.isdigit() else 0
 
     def _close_line(self) -> None:
         self._line.close()

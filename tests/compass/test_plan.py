@@ -53,6 +53,27 @@ def test_each_lane_has_a_worker_with_its_own_queues(
     assert all(option(one, "--pool") == "threads" for one in workers.values())
 
 
+def test_each_inference_worker_has_a_name_a_queue_and_a_log_of_its_own(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "gpus", list)
+    three = replace(environment, inference_workers=3)
+    found = [
+        one
+        for one in Plan(three, held=0).workers()
+        if option(one.command, "-n").startswith("inference@")
+    ]
+    assert [option(one.command, "-n") for one in found] == [
+        "inference@here", "inference@here.2", "inference@here.3",
+    ]  # fmt: skip
+    assert [option(one.command, "-Q") for one in found] == [
+        "inference.here,inference.cpu",
+        "inference.here.2,inference.cpu",
+        "inference.here.3,inference.cpu",
+    ]
+    assert len({one.log for one in found}) == 3
+
+
 def test_a_gpu_brings_a_worker_of_its_lane(
     environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
