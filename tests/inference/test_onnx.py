@@ -125,7 +125,9 @@ def test_a_batch_task_is_answered_by_it(
     monkeypatch.setattr(BatchRun, "_keep_beating", lambda self: None)
     items: list[Any] = [*({"x": one} for one in ROWS), {"x": [1.0]}]
     asked = {"model": "net", "inputs": items}
-    response = api.post("/api/v1/inference/batch", asked, format="json")
+    at_once = {"Prefer": "respond-async"}
+    path = "/api/v1/inference/batch"
+    response = api.post(path, asked, format="json", headers=at_once)
     task = Task.objects.get(pk=response.json()["id"])
     assert task.node is not None
     BatchRun(task, task.node, here.cache).run()
@@ -133,8 +135,8 @@ def test_a_batch_task_is_answered_by_it(
     assert task.state == State.COMPLETED
     counts = [task.result[name] for name in ("success_count", "failed_count")]
     assert counts == [5, 1]
-    path = store.task_path(task.pk) / "files" / "results.jsonl"
-    first = json.loads(path.read_text().splitlines()[0])
+    results = store.task_path(task.pk) / "files" / "results.jsonl"
+    first = json.loads(results.read_text().splitlines()[0])
     assert first["output"] == here.predict(net.pk, items[:1])[0]
 
 
