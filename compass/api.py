@@ -24,6 +24,7 @@ from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from registry import plain
 from registry.errors import CATALOGUE, Problem
 from registry.models import ApiKey
 
@@ -111,7 +112,9 @@ class StrictJSONParser(JSONParser):
             text = stream.read().decode("utf-8")
             if not text.strip():
                 return {}
-            value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+            value = json.loads(
+                text, parse_constant=plain.refuse, parse_float=plain.finite
+            )
         except RecursionError:
             raise exceptions.ParseError("The JSON is nested too deep.") from None
         except ValueError as error:
@@ -239,17 +242,6 @@ def plain_problem(request: HttpRequest, problem: Problem) -> JsonResponse:
         status=problem.status,
         content_type=PROBLEM_JSON,
     )
-
-
-def _refuse(name: str) -> float:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError(f"{text[:40]} is too large a number")
-    return value
 
 
 def _is_odd(text: str) -> bool:

@@ -16,7 +16,7 @@ def read_object(content: bytes) -> dict[str, Any]:
     """The object that stands there. Raises ValueError with what is wrong."""
     try:
         value = json.loads(
-            content.decode("utf-8"), parse_constant=_refuse, parse_float=_finite
+            content.decode("utf-8"), parse_constant=refuse, parse_float=finite
         )
     except RecursionError:
         raise ValueError("it is nested too deep") from None
@@ -43,11 +43,13 @@ def _check(value: Any, depth: int) -> None:
         raise ValueError("a whole number is too large")
 
 
-def _refuse(name: str) -> float:
+def refuse(name: str) -> float:
+    """For json's `parse_constant`: NaN and the infinities. Raises ValueError."""
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _finite(text: str) -> float:
+def finite(text: str) -> float:
+    """For json's `parse_float`. Raises ValueError for a number beyond a double's."""
     value = float(text)
     if math.isinf(value):
         raise ValueError(f"{text[:40]} is too large a number")

@@ -250,7 +250,7 @@ def test_clean_removes_what_a_dead_worker_left_of_a_finished_attempt(
     script.fail("node_lost", "The node is gone.")
     gone = [
         *_made(f"tasks/{task.pk}/attempt-1/scratch/part"),
-        *_made(f"tasks/{script.pk}/attempt-1/work/result"),
+        *_made(f"tasks/{script.pk}/attempt-1/home/result"),
     ]
     kept = [
         *_made(f"tasks/{task.pk}/attempt-2/scratch/part"),
