@@ -14,6 +14,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from compass.tunnel import Tunnel, own_address
+from compass.turns import Turns
 from compass.visitor import Visitor
 from registry.errors import Problem
 
@@ -37,6 +38,7 @@ class Front:
 
         self.behind, self.timeout = behind, timeout
         self.visitors: set[Visitor] = set()
+        self.turns = Turns()
         self.database = Database()
         self.lane = Lane(self.database, timeout=timeout)
         self.counter = Counter(RAW)
@@ -95,6 +97,7 @@ class Front:
         while True:
             await asyncio.sleep(LOOK_EVERY)
             now = time.monotonic()
+            self.turns.look(now)
             for visitor in list(self.visitors):
                 visitor.look(now)
             self.database.write(self.counter)

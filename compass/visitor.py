@@ -12,7 +12,7 @@ import time
 from random import getrandbits
 from typing import TYPE_CHECKING, Any
 
-from compass import asks, heads, replies
+from compass import asks, heads, replies, turns
 from compass.chain import Chain
 from compass.heads import Head
 from compass.tunnel import Tunnel
@@ -37,7 +37,7 @@ class Visitor(asyncio.Protocol):
         self.since = 0.0  # when what is in `early` began to come
         self._early = b""
         self._asked: Asked | None = None
-        self._is_paused = False
+        self._is_paused = self.is_in_line = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -46,6 +46,7 @@ class Visitor(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.transport = None
         self.front.visitors.discard(self)
+        self.front.turns.end(self)
         if self._asked is not None:
             self._asked.leave()
             self._asked = None
@@ -53,6 +54,8 @@ class Visitor(asyncio.Protocol):
             self.tunnel.close()
 
     def eof_received(self) -> bool:
+        if self.is_in_line:
+            self.take_turn()
         if self.tunnel is not None and self.tunnel.is_busy:
             self.tunnel.end_requests()
             return True
@@ -65,7 +68,7 @@ class Visitor(asyncio.Protocol):
         if not self._early:
             self.since = time.monotonic()
         self._early = self._early + data if self._early else data
-        if self._asked is None:
+        if self._asked is None and not self.is_in_line:
             self._advance()
         elif len(self._early) > MOST_EARLY:
             self.pause_reading()
@@ -90,11 +93,18 @@ class Visitor(asyncio.Protocol):
 
     def look(self, now: float) -> None:
         """Let Django have what does not get whole; it knows how long to wait."""
-        if self._early and self._asked is None and now - self.since > PATIENCE:
+        is_held = self._asked is not None or self.is_in_line
+        if self._early and not is_held and now - self.since > PATIENCE:
             self.pass_on(b"")
+
+    def take_turn(self) -> None:
+        """Django may have the submit that waited for it."""
+        self.is_in_line = False
+        self.pass_on(b"")
 
     def go_on(self) -> None:
         """The connection is free for the next request."""
+        self.front.turns.end(self)
         self.resume_reading()
         if self._early:
             self.since = time.monotonic()
@@ -117,7 +127,8 @@ class Visitor(asyncio.Protocol):
     def lose_tunnel(self) -> None:
         """Django's server ended the connection, or cannot be reached."""
         self.tunnel = None
-        if self.transport is not None and self._asked is None:
+        is_held = self._asked is not None or self.is_in_line
+        if self.transport is not None and not is_held:
             self.transport.close()
 
     def refuse(self, problem: Problem) -> None:
@@ -131,7 +142,7 @@ class Visitor(asyncio.Protocol):
         data = self._early
         if not data.startswith(heads.LINE):
             if not heads.LINE.startswith(data):
-                self.pass_on(b"")
+                self._submit_or_pass_on(data)
             return
         end = data.find(b"\r\n\r\n", len(heads.LINE) - 2)
         if end < 0:
@@ -146,6 +157,14 @@ class Visitor(asyncio.Protocol):
         if len(data) >= size:
             self._early = data[size:]
             self._ask(head, data[:size], end + 4)
+
+    def _submit_or_pass_on(self, data: bytes) -> None:
+        size = turns.size(data)
+        if size is None:
+            self.pass_on(b"")
+        elif 0 < size <= len(data):
+            self.is_in_line = True
+            self.front.turns.ask(self)
 
     def _ask(self, head: Head, raw: bytes, at: int) -> None:
         ask = asks.read(raw, at)

@@ -40,8 +40,10 @@ def begin(**_: Any) -> None:
     if "work" in _parts:
         _parts["work"].begin()
     elif "control" in _parts:
+        from registry import passes
         from registry.membership import Membership
 
+        passes.Server().start()
         _parts["membership"] = Membership(_parts["control"])
         _parts["membership"].join_in()
 

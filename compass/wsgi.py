@@ -20,7 +20,9 @@ if "COMPASS_STACK" in os.environ:
 application = Patient(get_wsgi_application())
 
 from inference import traffic  # noqa: E402  (needs the models)
+from registry import dispatcher, passes  # noqa: E402
 
+dispatcher.have_done(passes.Elsewhere())
 idle.watch()
 traffic.begin()
 assert get_resolver().url_patterns  # imports every page now, not at the first request

@@ -104,7 +104,15 @@ def one_pass() -> Outcome:
     return Outcome(placed, placed >= FULL and not plan.waits)
 
 
-_current = Dispatcher(one_pass)
+_run: Callable[[], Outcome] = one_pass
+_current = Dispatcher(_run)
+
+
+def have_done(run: Callable[[], Outcome]) -> None:
+    """Say how this process's passes are done from now on."""
+    global _run
+    _run = run
+    _begin_anew()
 
 
 def nudge() -> None:
@@ -119,7 +127,7 @@ def flush(timeout: float = 5.0) -> bool:
 
 def _begin_anew() -> None:
     global _current
-    _current = Dispatcher(one_pass)
+    _current = Dispatcher(_run)
 
 
 os.register_at_fork(after_in_child=_begin_anew)  # its parent's thread is not its own

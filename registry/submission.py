@@ -25,7 +25,7 @@ def accept(
 ) -> Task:
     """Accept a task of any kind; one transaction."""
     held = bool(depends_on)
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         if array is None:
             task = Task.objects.submit(held=held, **fields)
         else:

@@ -55,7 +55,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
                 "expected", self.usual_duration(fields["owner"], template)
             )
         moment = clock.now()
-        with transaction.atomic():
+        with transaction.atomic(savepoint=False):
             task = self.model(
                 kind=kind, state=State.PENDING, created_at=moment, **fields
             )

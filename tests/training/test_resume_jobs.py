@@ -133,8 +133,9 @@ def test_a_killed_training_ends_as_one_never_killed(
     assert killed.result["digest"] == whole.result["digest"]
     assert points(killed) == points(whole)
     assert killed.metrics == whole.metrics
-    assert killed.attempts.count() == nemesis.kills + 1
-    assert nemesis.kills >= 1
+    # The last kill may meet a job that has told its end and is about to exit.
+    assert killed.attempts.count() in (nemesis.kills, nemesis.kills + 1)
+    assert killed.attempts.count() > 1
 
 
 def test_a_clean_stop_goes_on_at_the_step_where_it_stopped(
