@@ -72,7 +72,7 @@ class Tunnel(asyncio.Protocol):
         self._counts.feed(self._answers, data)
         if self._counts.are_even:
             self.is_busy = False
-            self.visitor.go_on()
+            self.visitor.django_answered()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.transport = None

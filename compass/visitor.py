@@ -102,9 +102,12 @@ class Visitor(asyncio.Protocol):
         self.is_in_line = False
         self.pass_on(b"")
 
+    def django_answered(self) -> None:
+        self.front.turns.end(self)
+        self.go_on()
+
     def go_on(self) -> None:
         """The connection is free for the next request."""
-        self.front.turns.end(self)
         self.resume_reading()
         if self._early:
             self.since = time.monotonic()
