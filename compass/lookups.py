@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from django.db import close_old_connections, connection, connections
+from django.db import close_old_connections, connections
 
+from compass import changes
+from compass.changes import Turns
 from inference import links
 from inference.gateway import LANE
 from inference.links import Place
@@ -22,52 +23,17 @@ from registry.errors import Problem
 from registry.models import ApiKey, Node
 from registry.models.key import USE_NOTED_EVERY
 
-KEY_KEPT = 1.0  # seconds, where a change cannot be seen at once
-KEY_RENEWED = 30.0  # seconds, where it can: so that the key's use is noted
+KEY_KEPT = 30.0  # seconds, so that the key's use is noted
 MOST = 10_000  # addresses or keys
 
 T = TypeVar("T")
-
-
-class Changes:
-    """How often something was found to be written; the same number twice means nothing was.
-
-    SQLite counts the commits of all other connections. Where it is another database, every look
-    finds a change, and the lane asks once for each batch.
-    """
-
-    def __init__(self) -> None:
-        self.count, self._seen = 0, None
-        self._look: sqlite3.Connection | None = None
-        if connection.vendor == "sqlite":
-            name = str(connection.settings_dict["NAME"])
-            self._look = sqlite3.connect(name, timeout=0, isolation_level=None)
-
-    @property
-    def are_seen(self) -> bool:
-        return self._look is not None
-
-    def close(self) -> None:
-        if self._look is not None:
-            self._look.close()
-
-    def look(self) -> int:
-        now = None
-        if self._look is not None:
-            try:
-                now = self._look.execute("PRAGMA data_version").fetchone()
-            except sqlite3.Error:
-                pass
-        self.count += now is None or now != self._seen
-        self._seen = now
-        return self.count
 
 
 class Database:
     """The lane's lookups, by Django's models, in a thread of their own."""
 
     def __init__(self) -> None:
-        self._changes = Changes()
+        self._changes = changes.seen()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lookups")
         # Apart from the lookups: a writer may wait long for its turn.
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="writing")
@@ -75,28 +41,37 @@ class Database:
         self._as_of = 0
         self._found: dict[str, Found] = {}
         self._keys: dict[str, tuple[float, bool]] = {}
+        self._key_lookups = Turns(self._find_key)
 
     def known(self, address: str) -> Found | None:
         """The version of that address, if nothing was written since it was found."""
-        self._renew()
-        return self._found.get(address)
+        return self._found.get(address) if self._is_current() else None
 
     async def find(self, address: str) -> Found:
         """The version of that address now. Raises Problem `unknown_model`."""
-        before = self._renew()
+        before = self._renew(await self._changes.after())
+        if kept := self._found.get(address):
+            return kept
         found = await self._run(lambda: find(address))
-        if self._renew() == before and len(self._found) < MOST:
+        is_current = self._renew(await self._changes.after()) == before
+        if is_current and len(self._found) < MOST:
             self._found[address] = found
         return found
 
-    def _renew(self) -> int:
-        """Forget what may have changed; the number of changes so far."""
-        count = self._changes.look()
+    def distrust(self) -> None:
+        """What was looked up until now does not hold for what is asked from now on."""
+        self._changes.came()
+
+    def _is_current(self) -> bool:
+        """Whether what is kept holds now; what may have changed is forgotten."""
+        count = self._changes.now()
+        return count is not None and self._renew(count) == count
+
+    def _renew(self, count: int) -> int:
         if count != self._as_of:
             self._as_of = count
             self._found.clear()
-            if self._changes.are_seen:
-                self._keys.clear()
+            self._keys.clear()
         return count
 
     async def places(self) -> tuple[list[Place], bool]:
@@ -107,22 +82,26 @@ class Database:
         return await self._run(look)
 
     def may_predict(self, digest: str) -> bool | None:
-        """Whether the key of that digest may; None if it has to be looked up."""
-        self._renew()
-        entry = self._keys.get(digest)
-        if entry is None or entry[0] < time.monotonic():
-            return None
-        return entry[1]
+        """Whether the key of a request that came may predict; None if it has to be looked up."""
+        self._changes.came()
+        return self._kept(digest) if self._is_current() else None
 
     async def look_at_key(self, digest: str) -> bool:
         """Whether the key of that digest may predict now."""
-        before = self._renew()
+        self._renew(await self._changes.after())
+        may = self._kept(digest)
+        return may if may is not None else await self._key_lookups.ask(digest)
+
+    async def _find_key(self, digest: str) -> bool:
+        before = self._renew(await self._changes.after())
         left, may = await self._run(lambda: _key(digest))
-        if not self._changes.are_seen:
+        if self._renew(await self._changes.after()) == before:
             self._keep_key(digest, min(left, KEY_KEPT), may)
-        elif self._renew() == before:
-            self._keep_key(digest, min(left, KEY_RENEWED), may)
         return may
+
+    def _kept(self, digest: str) -> bool | None:
+        entry = self._keys.get(digest)
+        return entry[1] if entry and entry[0] >= time.monotonic() else None
 
     def _keep_key(self, digest: str, seconds: float, may: bool) -> None:
         if len(self._keys) >= MOST:

@@ -111,6 +111,14 @@ class ModelCache:
             self._drop(entry, counted=is_ready)
             return "evicted" if is_ready else "not loaded"
 
+    def forget(self, version: int) -> None:
+        """Let go of a version that was deleted; one in use goes when it is given back."""
+        with self._changed:
+            self._pins.discard(version)
+            entry = self._entries.get(version)
+            if entry is not None:
+                self._drop(entry)
+
     def sweep(self) -> None:
         """Let go of what the database has no more, and of what was idle for too long.
 
@@ -128,8 +136,7 @@ class ModelCache:
             held = list(self._entries)
         for version in held:
             if self._look(version) is None:
-                self._forget(version)
-                self._pins.discard(version)
+                self.forget(version)
 
     def ready(self) -> list[int]:
         """The versions that are loaded."""
@@ -270,12 +277,6 @@ class ModelCache:
             entry.model = None
             self._unload()
 
-    def _forget(self, version: int) -> None:
-        with self._changed:
-            entry = self._entries.get(version)
-            if entry is not None:
-                self._drop(entry)
-
     def _facts(self, version: int) -> Facts:
         """What the database said of the version a second ago at most."""
         with self._changed:
@@ -284,11 +285,12 @@ class ModelCache:
                 return entry.facts
         asked_at = self._monotonic()
         facts = self._look(version)
-        if facts is None or (entry and entry.facts.makes != facts.makes):
-            self._forget(version)
         if facts is None:
-            self._pins.discard(version)
+            self.forget(version)
             raise unknown("This model version was deleted.")
         if entry is not None:
+            if entry.facts.makes != facts.makes:
+                with self._changed:
+                    self._drop(entry)
             entry.checked_at, entry.facts = asked_at, facts
         return facts

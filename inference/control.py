@@ -1,4 +1,4 @@
-"""What an inference worker does when it is told to preload, to evict, or to say what it holds."""
+"""What an inference worker does when it is told to preload, evict or forget, or to say what it holds."""
 
 from __future__ import annotations
 
@@ -38,6 +38,9 @@ class Control:
             case "evict":
                 outcome = self._cache.evict(int(command["version"]))
                 return {"outcome": outcome, "seconds": 0.0}
+            case "forget":
+                self._cache.forget(int(command["version"]))
+                return {"outcome": "forgotten", "seconds": 0.0}
             case "status":
                 return self._cache.status()
         raise LookupError(command["name"])

@@ -34,7 +34,7 @@ class Kind(IntEnum):
     PONG = 4  # JSON: {name, versions: ids of the models that are loaded}
     CHECKED = 5  # as ASK; somebody has looked at the items already
     WATCHED = 6  # what it is counted under, and the kind and content of another one
-    TELL = 7  # JSON: {name: preload, evict or status, ...}
+    TELL = 7  # JSON: {name: preload, evict, forget or status, ...}
     TOLD = 8  # JSON, the answer to that
 
 

@@ -68,6 +68,26 @@ def ask(
     raise Problem("timeout", text, retry_after=RETRY_AFTER)
 
 
+def ask_what_is_there(
+    find: Callable[[], Found], items: Sequence[Any], *, timeout: float
+) -> tuple[Found, list[Any]]:
+    """The version that `find` gives, and its outputs; found again if it was deleted on the way.
+
+    Raises Problem as both do.
+    """
+    end = time.monotonic() + timeout
+    found = find()
+    while True:
+        try:
+            return found, ask(found, items, timeout=end - time.monotonic())
+        except Problem as problem:
+            if problem.code != "unknown_model":
+                raise
+            before, found = found, find()
+            if found.version == before.version:
+                raise
+
+
 def workers() -> list[str]:
     """The names of the inference nodes that are up. Raises Problem `no_worker`."""
     names = (

@@ -15,7 +15,7 @@ from typing import Any
 from inference.crew import IN_FLIGHT, Crew
 from inference.frames import Answer, Status
 from inference.peer import Flight, Peer
-from inference.requests import Lookups, Queue, Request, told
+from inference.requests import Lookups, Queue, Request, tells_of_deletion, told
 from inference.routes import Found
 from registry.errors import Problem
 
@@ -146,13 +146,23 @@ class Lane:
             queue.flights -= 1
             # Sent before the answers are written: the worker is not to wait for them.
             self._pump(queue)
+            deleted: list[Request] = []
             for request, (status, content) in zip(batch, answers, strict=True):
-                request.end(status, content, found)
+                if tells_of_deletion(status, content) and request.tries < TRIES - 1:
+                    deleted.append(request)
+                else:
+                    request.end(status, content, found)
+            if deleted:  # on its way to the worker: the address may mean another one
+                self._lookups.distrust()
+                ask_again(deleted)
 
         def lost() -> None:
             self._flying.difference_update(batch)
             queue.flights -= 1
-            for request in reversed(batch):
+            ask_again(batch)
+
+        def ask_again(some: Sequence[Request]) -> None:
+            for request in reversed(some):
                 request.tries += 1
                 if request.tries >= TRIES:
                     text = f"{TRIES} workers ended over this request."

@@ -51,9 +51,9 @@ def places() -> list[Place]:
 
 
 class Link:
-    """A connection to a worker, for one thread at a time. Raises OSError."""
+    """A connection to a worker, for one thread at a time; `connect` is in seconds. Raises OSError."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, *, connect: float = CONNECT) -> None:
         self.place, self._number = place, 0
         if place.is_here:
             self.socket = socket.socket(socket.AF_UNIX)
@@ -63,7 +63,7 @@ class Link:
         else:
             raise Broken(f"{place.name} listens on its own machine only")
         try:
-            self.told: dict[str, Any] = self._greet()
+            self.told: dict[str, Any] = self._greet(connect)
         except BaseException:
             self.socket.close()
             raise
@@ -97,8 +97,8 @@ class Link:
             if kind is Kind.TOLD:
                 return json.loads(content)
 
-    def _greet(self) -> Any:
-        self.socket.settimeout(CONNECT)
+    def _greet(self, seconds: float) -> Any:
+        self.socket.settimeout(seconds)
         if self.place.is_here:
             self.socket.connect(self.place.path)
         else:

@@ -15,6 +15,7 @@ from registry.errors import Problem
 
 MOST_BYTES = 256 * 1024  # of a batch of several requests
 LARGEST = 128  # requests of a batch, however quick they are
+DELETED = b'{"code":"unknown_model"'
 AIM = 0.02  # seconds that a batch of quick requests may take
 
 
@@ -139,6 +140,15 @@ class Lookups(Places, Protocol):
     async def find(self, address: str) -> Found:
         """Raises Problem for what can be asked for nowhere."""
         ...
+
+    def distrust(self) -> None:
+        """What was looked up until now does not hold for what is asked from now on."""
+        ...
+
+
+def tells_of_deletion(status: int, content: bytes) -> bool:
+    """Whether a worker says that the version is gone; it was there when it was asked for."""
+    return status == Status.PROBLEM and content.startswith(DELETED)
 
 
 def told(problem: Problem) -> tuple[int, bytes]:

@@ -67,13 +67,17 @@ class Predict(APIView):
         )
 
         def serve(address: str, seconds: float) -> tuple[Found, list[Any]]:
-            found = routes.find_for(address, key)
-            return found, gateway.ask(found, inputs, timeout=seconds)
+            return gateway.ask_what_is_there(
+                lambda: routes.find_for(address, key), inputs, timeout=seconds
+            )
 
         fell_back: list[dict[str, str]] = []
         if model is None:
-            found = routes.of_version(newest_that_fits(inputs))
-            outputs = gateway.ask(found, inputs, timeout=timeout)
+            found, outputs = gateway.ask_what_is_there(
+                lambda: routes.of_version(newest_that_fits(inputs)),
+                inputs,
+                timeout=timeout,
+            )
         else:
             (found, outputs), fell_back = first_served(
                 listed(model), serve, timeout=timeout

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from django.db import transaction
 from django.db.models import Q
 
 from registry.addresses import unknown
 from registry.errors import Problem
 from registry.models import Alias, ModelVersion, Task
+
+# Told the id of each version that was deleted, after the commit.
+when_deleted: list[Callable[[int], object]] = []
 
 
 def hold(version: ModelVersion) -> None:
@@ -49,4 +55,7 @@ def delete(version: ModelVersion, *, by: str = "") -> None:
             text = f"Task {task.pk} ({task.kind}) uses {version} and is {task.state}."
             raise Problem("conflict", text)
         model.note("delete", before=version.number, by=by)
+        number = version.pk
         version.delete()
+        for tell in when_deleted:
+            transaction.on_commit(partial(tell, number), robust=True)
