@@ -36,6 +36,7 @@ class Lane:
             lookups, met=self._pump_all, none_up=self._leave_everybody,
             is_wanted=lambda: any(one.waiting for one in self._queues.values()),
         )  # fmt: skip
+        self._stalled: dict[str, Queue] = {}  # no worker was free for their version
         self._flying: set[Request] = set()
         self._arrived = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -83,6 +84,14 @@ class Lane:
             if not self._send_next(queue, found):
                 return
 
+    def _pump_after(self, queue: Queue) -> None:
+        """A worker is free again: first for those of other addresses who found it taken."""
+        stalled, self._stalled = self._stalled, {}
+        for one in stalled.values():
+            if one is not queue:
+                self._pump(one)
+        self._pump(queue)
+
     def _pump_all(self) -> None:
         for queue in list(self._queues.values()):
             self._pump(queue)
@@ -122,6 +131,7 @@ class Lane:
                     if batch := queue.take_side(found, side, latest):
                         self._send(queue, side, peer, batch)
                     return True
+        self._stalled[queue.address] = queue
         self._crew.seek()
         return False
 
@@ -145,7 +155,7 @@ class Lane:
             self._flying.difference_update(batch)
             queue.flights -= 1
             # Sent before the answers are written: the worker is not to wait for them.
-            self._pump(queue)
+            self._pump_after(queue)
             deleted: list[Request] = []
             for request, (status, content) in zip(batch, answers, strict=True):
                 if tells_of_deletion(status, content) and request.tries < TRIES - 1:
@@ -169,7 +179,7 @@ class Lane:
                     request.end(*told(Problem("internal", text)))
                 elif not request.is_gone:
                     queue.waiting.appendleft(request)
-            asyncio.get_running_loop().call_soon(self._pump, queue)
+            asyncio.get_running_loop().call_soon(self._pump_after, queue)
 
         self._flying.update(batch)
         queue.flights += 1

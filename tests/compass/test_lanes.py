@@ -17,6 +17,7 @@ from compass import heads, visitor
 from compass.api import HasScope, StrictJSONParser
 from inference import traffic, worker
 from inference.views import Predict
+from registry import versions
 from registry.models import ApiKey, ModelVersion, Node
 from tests.compass.fronts import DJANGO, PREDICT, Running
 from tests.inference import onnx_files, tiny
@@ -298,6 +299,41 @@ def test_an_alias_that_moved_is_never_answered_by_the_old_version(
         for one in others:
             one.join()
         link.close()
+    assert not wrong
+
+
+def test_under_load_an_alias_leaves_a_version_that_is_deleted_next_and_nobody_fails(
+    front: Running, inference: worker.Worker, version: ModelVersion, bearer: Any
+) -> None:
+    model, stop, wrong = version.model, threading.Event(), []
+    model.point("champion", version)
+    body = {"model": "tiny@champion", "inputs": [{"x": 1}]}
+
+    def disturb(path: str) -> None:
+        own = front.connect()
+        while not stop.is_set():
+            answer = front.ask(body, bearer, path, link=own)
+            if answer.status != 200:
+                wrong.append(answer)
+        own.close()
+
+    paths = (PREDICT, PREDICT, PREDICT, DJANGO)
+    others = [threading.Thread(target=disturb, args=(one,)) for one in paths]
+    for one in others:
+        one.start()
+    try:
+        for n in range(15):
+            newer = tiny.make_version("tiny", 8.0 + n, owner=version.owner)
+            model.point("champion", newer)
+            assert front.ask(body, bearer).body["version"] == newer.number
+            versions.delete(version)
+            assert front.ask(body | {"model": str(version)}, bearer).status == 404
+            version = newer
+            assert front.ask(body | {"model": "tiny"}, bearer).status == 200
+    finally:
+        stop.set()
+        for one in others:
+            one.join()
     assert not wrong
 
 

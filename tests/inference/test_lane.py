@@ -32,6 +32,8 @@ class Worker:
         self.name, self.versions = name, versions
         self.gate, self.batches = threading.Event(), list[list[Any]]()
         self.deadly: Any = object()
+        self.deleted: set[int] = set()
+        self.when_asked_for_deleted: Callable[[], object] = lambda: None
         self.line = Line(self.predict, self.tell)
         path = folder / f"{name}.sock"
         self.line.open(path)
@@ -49,6 +51,9 @@ class Worker:
             assert self.gate.wait(20)
         if self.deadly in items:
             self.die()
+        if version in self.deleted:
+            self.when_asked_for_deleted()
+            raise Problem("unknown_model", "This model version was deleted.")
         return [{"y": 2 * one} for one in items]
 
     def die(self) -> None:
@@ -77,6 +82,9 @@ class Known:
         if address not in self.addresses:
             raise Problem("unknown_model", f"There is no model {address}.")
         return self.addresses[address]
+
+    def distrust(self) -> None:
+        self.is_written_always = True
 
     async def places(self) -> tuple[list[Place], bool]:
         return [one.place for one in self.workers], self.is_up
@@ -180,6 +188,21 @@ def test_a_slow_model_does_not_starve_a_quick_one(room: Room) -> None:
         worker.gate.set()
         for n, asked in enumerate(slow):
             assert await asked.outputs() == [{"y": 2 * n}]
+
+    room.run(play)
+
+
+def test_of_two_addresses_of_one_version_none_waits_for_ever(room: Room) -> None:
+    room.known.addresses["same"] = SLOW
+    worker = room.worker("one")
+
+    async def play(one: Lane) -> None:
+        first = [Asked(one, "slow", n) for n in range(2)]
+        await until(lambda: len(worker.batches) == 2)
+        late = [Asked(one, "same", 7), Asked(one, "slow", 8)]
+        worker.gate.set()
+        for each in [*first, *late]:
+            await each.outputs()
 
     room.run(play)
 
@@ -352,6 +375,39 @@ def test_where_every_look_finds_a_change_each_batch_is_looked_up(room: Room) -> 
             assert await each.outputs() == [{"y": 2 * n}]
 
     room.run(play)
+
+
+def test_who_waits_for_a_version_that_is_deleted_on_the_way_is_answered_by_the_next(
+    room: Room,
+) -> None:
+    worker = room.worker("one")
+    worker.deleted = {QUICK.version}
+
+    def move() -> None:
+        room.known.addresses["quick"] = Found(3, "quick", 2, 4)
+
+    worker.when_asked_for_deleted = move
+
+    async def play(one: Lane) -> None:
+        asked = [Asked(one, "quick", n) for n in range(30)]
+        for n, each in enumerate(asked):
+            assert await each.outputs() == [{"y": 2 * n}]
+
+    room.run(play)
+    assert {batch[0] for batch in worker.batches} == {QUICK.version, 3}
+
+
+def test_a_version_that_only_a_worker_does_not_find_is_not_asked_for_without_end(
+    room: Room,
+) -> None:
+    worker = room.worker("one")
+    worker.deleted = {QUICK.version}
+
+    async def play(one: Lane) -> None:
+        assert await Asked(one, "quick", 1).code() == "unknown_model"
+
+    room.run(play)
+    assert len(worker.batches) == lane.TRIES
 
 
 def test_who_came_after_the_look_is_looked_up_anew(
