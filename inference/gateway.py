@@ -75,17 +75,18 @@ def ask_what_is_there(
 
     Raises Problem as both do.
     """
-    end = time.monotonic() + timeout
+    end, left = time.monotonic() + timeout, timeout
     found = find()
     while True:
         try:
-            return found, ask(found, items, timeout=end - time.monotonic())
+            return found, ask(found, items, timeout=left)
         except Problem as problem:
             if problem.code != "unknown_model":
                 raise
             before, found = found, find()
             if found.version == before.version:
                 raise
+            left = end - time.monotonic()
 
 
 def workers() -> list[str]:

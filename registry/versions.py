@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from functools import partial
 
 from django.db import transaction
 from django.db.models import Q
@@ -11,6 +11,8 @@ from django.db.models import Q
 from registry.addresses import unknown
 from registry.errors import Problem
 from registry.models import Alias, ModelVersion, Task
+
+log = logging.getLogger(__name__)
 
 # Told the id of each version that was deleted, after the commit.
 when_deleted: list[Callable[[int], object]] = []
@@ -57,5 +59,12 @@ def delete(version: ModelVersion, *, by: str = "") -> None:
         model.note("delete", before=version.number, by=by)
         number = version.pk
         version.delete()
-        for tell in when_deleted:
-            transaction.on_commit(partial(tell, number), robust=True)
+        transaction.on_commit(lambda: _tell_of_deletion(number))
+
+
+def _tell_of_deletion(version: int) -> None:
+    for tell in when_deleted:
+        try:
+            tell(version)
+        except Exception:
+            log.exception("Not everybody was told that version %s was deleted", version)
