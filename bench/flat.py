@@ -207,7 +207,10 @@ def add(report: Report, watch: Watch, warm: int) -> None:
         beyond = max(0.0, rise - 2 * error)
         if KINDS[kind]:
             report.add(f"{name}: {kind}", size, KINDS[kind])
-            report.add(f"{name}: {kind}, growth", 100 * beyond / size, "%", GROWTH)
+            share = 100 * beyond / size
+            report.add(f"{name}: {kind}, growth", share, "%", GROWTH)
+            if share > GROWTH:
+                print(f"  {name}: {' '.join(f'{one:.0f}' for one in values)}")
         else:
             report.add(f"{name}: {kind}, more", beyond, "", MORE)
 

@@ -3,6 +3,9 @@
 A predictor takes part by three things beside `encode` and `predict`: `network` (a torch
 module), `tensors(encoded)` (its arguments, the items along the first axis) and
 `answers(encoded, outputs)`. Any other predictor runs as it is.
+
+torch takes 200 MB of a process. With a class method `without_torch(directory)` a predictor gives
+one whose tensors and answers are numpy's, and that has no network: ONNX Runtime is all it needs.
 """
 
 from __future__ import annotations
@@ -46,15 +49,17 @@ class Tunable(Protocol):
 class Tuned:
     """A predictor whose network runs on another engine."""
 
-    def __init__(self, model: Tunable, run: Run, nbytes: int) -> None:
+    def __init__(self, model: Any, run: Run, nbytes: int) -> None:
         self.model, self.run, self.encode = model, run, model.encode
         self.nbytes = model.nbytes + nbytes
+        self.uses_torch = getattr(model, "uses_torch", True)
         if (encode_all := getattr(model, "encode_all", None)) is not None:
             self.encode_all = encode_all
 
     def predict(self, encoded: list[Any]) -> list[dict[str, Any]]:
         outputs = self.run(self.model.tensors(encoded))
-        return self.model.answers(encoded, outputs)
+        answers: list[dict[str, Any]] = self.model.answers(encoded, outputs)
+        return answers
 
 
 def own(model: Any) -> str:
@@ -84,16 +89,32 @@ def mount(model: Loaded, facts: Facts) -> Loaded:
     """The model on the engine that was chosen for it; as it is if that cannot be had."""
     if facts.engine in (EAGER, own(model)) or not isinstance(model, Tunable):
         return model
-    file = path(facts.digest, facts.engine)
     try:
-        if store.file_sha256(file) != facts.engine_sha256:
-            raise ValueError(f"{file} is not the file that was measured")
-        return Tuned(model, OPEN[facts.engine](file), file.stat().st_size)
+        return _tuned(model, facts)
     except Exception:
         log.exception(
             "%s cannot run on %s; it runs eagerly", facts.address, facts.engine
         )
         return model
+
+
+def load_without_torch(predictor: Any, directory: Path, facts: Facts) -> Loaded | None:
+    """The version on ONNX Runtime alone; None if its engine is another, or that cannot be had."""
+    light = getattr(predictor, "without_torch", None)
+    if light is None or facts.engine != ONNX:
+        return None
+    try:
+        return _tuned(light(directory), facts)
+    except Exception:
+        log.exception("%s is loaded with torch", facts.address)
+        return None
+
+
+def _tuned(model: Any, facts: Facts) -> Tuned:
+    file = path(facts.digest, facts.engine)
+    if store.file_sha256(file) != facts.engine_sha256:
+        raise ValueError(f"{file} is not the file that was measured")
+    return Tuned(model, OPEN[facts.engine](file), file.stat().st_size)
 
 
 def eager(model: Tunable) -> Run:
@@ -134,7 +155,6 @@ def open_exported(file: Path) -> Run:
 
 def open_onnx(file: Path) -> Run:
     import onnxruntime
-    import torch
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -145,6 +165,11 @@ def open_onnx(file: Path) -> Run:
     names = [one.name for one in session.get_inputs()]
 
     def run(tensors: Tensors) -> Tensors:
+        if not hasattr(tensors[0], "numpy"):  # they are numpy's own
+            given = dict(zip(names, tensors, strict=True))
+            return tuple(session.run(None, given))
+        import torch
+
         given = {name: one.numpy() for name, one in zip(names, tensors, strict=True)}
         return tuple(torch.from_numpy(one) for one in session.run(None, given))
 

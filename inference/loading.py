@@ -51,6 +51,9 @@ def load(facts: Facts) -> Loaded:
         raise Problem("model_unavailable", text)
     try:
         predictor = recipes.load(formats.predictor(facts.recipe))
+        light = engines.load_without_torch(predictor, directory, facts)
+        if light is not None:
+            return light
         uses_torch = getattr(predictor, "uses_torch", True)
         if uses_torch:
             use_one_thread()

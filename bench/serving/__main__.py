@@ -98,7 +98,8 @@ def wait_for(port: int) -> None:
 
 
 @contextmanager
-def compass() -> Iterator[Server]:
+def compass(engine: str = "") -> Iterator[Server]:
+    """A stack with both models, on the engine of that name or on the fastest."""
     with tempfile.TemporaryDirectory() as folder:
         home, extra = Path(folder) / "data", Path(folder) / "extra"
         announce(extra)
@@ -113,7 +114,7 @@ def compass() -> Iterator[Server]:
                 assert process.poll() is None, "the stack did not start"
                 time.sleep(0.1)
             subprocess.run(
-                [sys.executable, "-W", "ignore", "-m", "bench.serving.register"],
+                [sys.executable, "-W", "ignore", "-m", "bench.serving.register", *engine.split()],
                 cwd=ROOT, env={**os.environ, **variables}, check=True,
                 stderr=subprocess.DEVNULL,
             )  # fmt: skip

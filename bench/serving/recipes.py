@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from bench.serving import inputs
 from registry.errors import BadItem
 from registry.recipes import Params, Recipe
+
+Encoded = tuple[np.ndarray, ...]
 
 ENTRY_POINTS = (
     "[compass.recipes]\n"
@@ -17,15 +20,36 @@ ENTRY_POINTS = (
 )
 
 
-class Predictor:
+class Light:
+    """Reads items and answers, without a network and without torch."""
+
+    name, nbytes, uses_torch = "", 0, False
+
+    def encode(self, item: Any) -> Encoded:
+        try:
+            return inputs.encode(self.name, item)
+        except (ValueError, TypeError, KeyError) as error:
+            raise BadItem(str(error)) from None
+
+    def encode_all(self, items: Any) -> list[Encoded]:
+        return inputs.encode_all(self.name, items)
+
+    def tensors(self, encoded: list[Encoded]) -> Any:
+        return inputs.arrays(encoded)
+
+    def answers(self, encoded: Any, outputs: Any) -> list[dict[str, Any]]:
+        return [{"y": value} for value in outputs[0].squeeze(1).tolist()]
+
+
+class Predictor(Light):
     """A module of the comparison, on any engine."""
 
-    name = ""
+    uses_torch = True
 
     def __init__(self, directory: Path) -> None:
         from bench.serving import models
 
-        self.models = models
+        self.stack = models.stack
         self.network = models.make(self.name, directory / "model.safetensors")
         self.nbytes = sum(one.nbytes for one in self.network.state_dict().values())
 
@@ -33,20 +57,14 @@ class Predictor:
     def load(cls, directory: Path, device: str = "cpu") -> Predictor:
         return cls(directory)
 
-    def encode(self, item: Any) -> tuple[np.ndarray, ...]:
-        try:
-            return self.models.encode(self.name, item)
-        except (ValueError, TypeError, KeyError) as error:
-            raise BadItem(str(error)) from None
+    @classmethod
+    def without_torch(cls, directory: Path) -> Light:
+        light = Light()
+        light.name = cls.name
+        return light
 
-    def encode_all(self, items: Any) -> list[tuple[np.ndarray, ...]]:
-        return self.models.encode_all(self.name, items)
-
-    def tensors(self, encoded: list[tuple[np.ndarray, ...]]) -> Any:
-        return self.models.stack(encoded)
-
-    def answers(self, encoded: Any, outputs: Any) -> list[dict[str, Any]]:
-        return [{"y": value} for value in outputs[0].squeeze(1).tolist()]
+    def tensors(self, encoded: list[Encoded]) -> Any:
+        return self.stack(encoded)
 
     def predict(self, encoded: Any) -> list[dict[str, Any]]:
         return self.answers(encoded, (self.network(*self.tensors(encoded)),))
