@@ -1,0 +1,107 @@
+"""What an inference worker does not import before it is needed, for each takes megabytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inference import engines, loading, predictor
+from inference.cache import Facts
+from registry import recipes, store
+from tests.inference import light, onnx_files, tiny
+
+ITEM = {"x": [0.5] * onnx_files.WIDTH}
+# What trains, converts, measures or reads tables, and is needed by none who answers.
+HEAVY = (
+    "torch", "sympy", "onnx", "onnxscript", "pandas", "pyarrow", "scipy", "sklearn", "rdkit",
+    "networkx", "matplotlib",
+)  # fmt: skip
+BEGIN = """
+import json, sys
+import django
+django.setup()
+import compass.celery, compass.worker, inference.tasks
+from inference.worker import Worker
+one = Worker("inference@one")
+"""
+SERVE = """
+from inference import loading, predictor
+from inference.cache import Facts
+from registry import recipes
+recipes._paths = lambda: {"light": "tests.inference.light:RECIPE"}
+facts = Facts(**json.loads(sys.argv[1]))
+model = loading.load(facts)
+print(json.dumps(predictor.answer(model, json.loads(sys.argv[2]), facts)))
+"""
+LIST = "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+
+
+@pytest.fixture
+def facts(monkeypatch: pytest.MonkeyPatch) -> Facts:
+    """A version whose engine is ONNX Runtime."""
+    monkeypatch.setattr(
+        recipes, "_paths", lambda: {"light": "tests.inference.light:RECIPE"}
+    )
+    recipes.get.cache_clear()
+    digest, size = store.publish_model(
+        tiny.model_directory(config={"recipe": "light", "params": {}})
+    )
+    file = engines.path(digest, engines.ONNX)
+    file.parent.mkdir(parents=True)
+    file.write_bytes(onnx_files.perceptron().SerializeToString())
+    sha256 = store.file_sha256(file)
+    return Facts(1, "light:1", "light", digest, size, {}, engines.ONNX, sha256, 4)
+
+
+def run(*parts: str, arguments: tuple[str, ...] = ()) -> list[Any]:
+    """The lines of JSON that another process prints."""
+    from django.conf import settings
+
+    environment = {**os.environ, "COMPASS_DATA_DIR": str(settings.DATA_DIR)}
+    environment["DJANGO_SETTINGS_MODULE"] = "compass.settings"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", "\n".join(parts), *arguments],
+        cwd=Path(__file__).parents[2], env=environment, text=True, check=True,
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.slow
+def test_a_worker_that_served_nothing_holds_neither_numpy_nor_an_engine() -> None:
+    (names,) = run(BEGIN, LIST)
+    assert "inference" in names
+    assert not {*HEAVY, "numpy", "onnxruntime"} & set(names)
+
+
+@pytest.mark.slow
+def test_a_worker_that_serves_on_onnx_runtime_holds_nothing_else(facts: Facts) -> None:
+    arguments = json.dumps(asdict(facts)), json.dumps([ITEM] * 3)
+    answers, names = run(BEGIN, SERVE, LIST, arguments=arguments)
+    assert answers == answers_here(facts)
+    assert "onnxruntime" in names
+    assert not set(HEAVY) & set(names)
+
+
+def answers_here(facts: Facts) -> list[dict[str, Any]]:
+    return predictor.answer(loading.load(facts), [ITEM] * 3, facts)
+
+
+def test_a_file_that_is_not_the_measured_one_is_not_run_and_torch_answers(
+    facts: Facts,
+) -> None:
+    assert isinstance(loading.load(facts), engines.Tuned)
+    other = replace(facts, engine_sha256="0" * 64)
+    assert answers_here(other) == [{"y": "by torch"}] * 3
+
+
+def test_on_another_engine_the_network_is_loaded(facts: Facts) -> None:
+    model = loading.load(replace(facts, engine=engines.EAGER, engine_sha256=""))
+    assert isinstance(model, light.Predictor)
