@@ -1,6 +1,6 @@
 """A million requests against one stack: no process of it may grow.
 
-    python -m bench.flat [--requests 1000000] [--clients 8] [--samples 60]
+    python -m bench.flat [--requests 1000000] [--clients 8] [--samples 60] [--series]
 
 Few clients on kept connections ask both models by all their addresses, one request at a time; among them are bad
 requests, unknown keys, and clients that leave before the answer. Memory is looked at in between; what counts is a
@@ -179,6 +179,7 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=1_000_000)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--samples", type=int, default=60)
+    parser.add_argument("--series", action="store_true", help="print every look")
     options = parser.parse_args()
     report = Report("flat")
     with compass() as server:
@@ -196,11 +197,11 @@ def main() -> int:
                     flush=True,
                 )
         report.errors = load.errors
-        add(report, watch, warm=options.samples // 10)
+        add(report, watch, warm=options.samples // 10, is_told=options.series)
     return report.finish()
 
 
-def add(report: Report, watch: Watch, warm: int) -> None:
+def add(report: Report, watch: Watch, warm: int, *, is_told: bool) -> None:
     for (name, kind), values in watch.seen.items():
         after = values[warm:]
         size, (rise, error) = statistics.mean(after), growth(after)
@@ -209,7 +210,7 @@ def add(report: Report, watch: Watch, warm: int) -> None:
             report.add(f"{name}: {kind}", size, KINDS[kind])
             share = 100 * beyond / size
             report.add(f"{name}: {kind}, growth", share, "%", GROWTH)
-            if share > GROWTH:
+            if share > GROWTH or is_told:
                 print(f"  {name}: {' '.join(f'{one:.0f}' for one in values)}")
         else:
             report.add(f"{name}: {kind}, more", beyond, "", MORE)
