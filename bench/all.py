@@ -29,6 +29,9 @@ ALL: dict[str, Words] = {
     "stops": lambda server: [],
     "overhead": lambda server: [],
     "batch": lambda server: [],
+    "footprint": lambda server: [],
+    # A million takes a quarter of an hour: python -m bench.flat
+    "flat": lambda server: ["--requests", "200000"],
 }
 
 
