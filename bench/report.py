@@ -41,6 +41,7 @@ class Report:
     name: str
     rows: list[Row] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)  # kept, not printed
 
     def add(
         self,
@@ -80,6 +81,7 @@ class Report:
             "load": os.getloadavg()[0],
             "rows": [asdict(row) | {"is_met": row.is_met} for row in self.rows],
             "errors": self.errors,
+            **({"details": self.details} if self.details else {}),
         }
         (RESULTS / f"{self.name}.json").write_text(json.dumps(kept, indent=1) + "\n")
 

@@ -1,217 +1,167 @@
 """Compass beside its peers in interleaved rounds; every answer is compared to bare torch.
 
-    python -m bench.serving [--peers PYTHON] [--rounds 3] [--seconds 4] [--clients 1 8 64]
+    python -m bench.serving [--peers-in DIR] [--only compass,fastapi] [--rounds 3] [--seconds 4]
 
-`--peers` is the Python of an environment that has the peers' own packages (fastapi, uvicorn, torch,
-numpy, safetensors); without it Compass and an empty Django view are measured alone. Only
-ratios within one run mean anything.
+The peers' environments are made by `python -m bench.serving.install --peer all`. One model after
+the other: all its servers are started, and each in turn is woken, warmed up, measured and stopped again. What
+is not installed or does not start is `not measured`, with the reason. Only ratios within one run mean anything.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import socket
-import statistics
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import psutil
+from bench.report import Report
+from bench.serving import models, table
+from bench.serving.catalog import BY_NAME, COMPASS, PEERS, Peer
+from bench.serving.install import ENVIRONMENTS
+from bench.serving.measure import Turns, as_json
+from bench.serving.server import NotMeasured, Server
+from bench.serving.starting import free_ports, running
+from bench.serving.table import Found
 
-from bench.serving import models
-from bench.serving.load import Load
-from bench.serving.recipes import announce
-
-ROOT = Path(__file__).resolve().parents[2]
-ITEMS = 32
-PREDICT = "/api/v1/inference/predict"
-
-
-@dataclass
-class Server:
-    """A running peer; `words` pick the processes that are counted out of its tree."""
-
-    name: str
-    process: subprocess.Popen[bytes]
-    port: int
-    path: str = "/predict"
-    headers: dict[str, str] = field(default_factory=dict)
-    is_empty: bool = False
-    words: tuple[str, ...] = ()
-
-    def tree(self) -> list[psutil.Process]:
-        top = psutil.Process(self.process.pid)
-        found = [top, *top.children(recursive=True)]
-        return [p for p in found if not self.words or _has(p, self.words)]
-
-    def cpu(self) -> float:
-        """Seconds of processor time so far."""
-        return sum(sum(one.cpu_times()[:2]) for one in self.tree())
-
-    def memory(self) -> float:
-        """MB, shared pages counted once."""
-        return sum(one.memory_full_info().pss for one in self.tree()) / 1e6
+FIRST_PORT = 18600
+FIRST_WARM = 2.0  # seconds, at each number of clients
+WORKER_MEMORY = 300.0  # MB of an inference worker with both models at most
 
 
-def _has(process: psutil.Process, words: tuple[str, ...]) -> bool:
-    command = " ".join(process.cmdline())
-    return any(word in command for word in words)
+def main(arguments: list[str]) -> int:
+    options = read(arguments)
+    found, report = Found(), Report("serving")
+    ports = free_ports(options.first_port)
+    for model in options.models:
+        with ExitStack() as stack:
+            turns = list(begin(stack, found, options, model, ports))
+            rounds(found, options, model, turns)
+            finish(found, report, options, model, turns)
+    print("\n".join(table.lines(found)))
+    table.judge(found, report)
+    report.details = details(found)
+    return report.finish()
 
 
-@contextmanager
-def started(command: list[str], **variables: str) -> Iterator[subprocess.Popen[bytes]]:
-    log = tempfile.TemporaryFile()  # noqa: SIM115
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=log, stderr=log,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **variables},
+def read(arguments: list[str]) -> argparse.Namespace:
+    options = argparse.ArgumentParser(
+        prog="python -m bench.serving", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(60)
+    options.add_argument("--peers-in", type=Path, default=ENVIRONMENTS)
+    options.add_argument("--only", type=names, default=list(BY_NAME), metavar="NAMES")
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--seconds", type=float, default=4.0)
+    options.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
+    options.add_argument("--models", nargs="+", default=list(models.MODULES),
+                         choices=list(models.MODULES))  # fmt: skip
+    options.add_argument("--first-port", type=int, default=FIRST_PORT)
+    return options.parse_args(arguments)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        return int(one.getsockname()[1])
+def names(text: str) -> list[str]:
+    """The servers that are meant. Raises ArgumentTypeError."""
+    some = [one.strip() for one in text.split(",") if one.strip()]
+    if unknown := [one for one in some if one not in BY_NAME]:
+        known = ", ".join(BY_NAME)
+        raise argparse.ArgumentTypeError(f"no {', '.join(unknown)}; there are {known}")
+    return some
 
 
-def wait_for(port: int) -> None:
-    end = time.monotonic() + 120
-    while time.monotonic() < end:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    raise SystemExit(f"nobody listens at {port}")
+def begin(
+    stack: ExitStack, found: Found, options: argparse.Namespace, model: str, ports: Iterator[int]
+) -> Iterator[Turns]:  # fmt: skip
+    """Start what was asked for, one after the other; what does not start is noted."""
+    for peer in PEERS:
+        for variant in peer.variants.get(model, {}) if peer.name in options.only else ():
+            name = f"{peer.name} {variant}"
+            try:
+                begun = running(peer, variant, model, next(ports), options.peers_in)
+                one = Turns(peer, stack.enter_context(begun), model)
+                for clients in options.clients:
+                    one.warm(clients, min(FIRST_WARM, options.seconds))
+                one.server.pause()
+            except NotMeasured as error:
+                say(f"{model}: {name}: not measured: {error}")
+                found.missing[f"{name}, {model}"] = str(error)
+            else:
+                say(f"{model}: {name} is ready")
+                yield one
 
 
-@contextmanager
-def compass(engine: str = "") -> Iterator[Server]:
-    """A stack with both models, on the engine of that name or on the fastest."""
-    with tempfile.TemporaryDirectory() as folder:
-        home, extra = Path(folder) / "data", Path(folder) / "extra"
-        announce(extra)
-        variables = {
-            "PYTHONPATH": f"{extra}:{ROOT}", "COMPASS_DATA_DIR": str(home),
-            "COMPASS_LOG_LEVEL": "WARNING",
-        }  # fmt: skip
-        command = [sys.executable, "manage.py", "up", "--port", str(free_port())]
-        with started(command, **variables) as process:
-            address = home / "address"
-            while not address.exists():
-                assert process.poll() is None, "the stack did not start"
-                time.sleep(0.1)
-            subprocess.run(
-                [sys.executable, "-W", "ignore", "-m", "bench.serving.register", *engine.split()],
-                cwd=ROOT, env={**os.environ, **variables}, check=True,
-                stderr=subprocess.DEVNULL,
-            )  # fmt: skip
-            key = (home / "key").read_text().strip()
-            port = int(address.read_text().rsplit(":", 1)[1])
-            yield Server(
-                "compass", process, port, PREDICT, {"Authorization": f"Bearer {key}"},
-                words=("compass.front", "inference@"),
-            )  # fmt: skip
+def rounds(
+    found: Found, options: argparse.Namespace, model: str, turns: list[Turns]
+) -> None:
+    """Every server in turn, in each round and for each number of clients."""
+    for number in range(options.rounds):
+        for clients in options.clients:
+            for one in list(turns):
+                try:
+                    figures = one.measure(clients, options.seconds)
+                except NotMeasured as error:
+                    say(f"{model}: {one.name} has died: {error}")
+                    found.missing[f"{one.name}, {model}, {clients} clients"] = str(error)
+                    turns.remove(one)
+                else:
+                    found.add((model, clients), one.name, figures)
+            say(f"{model}: round {number + 1}, {clients} clients")
 
 
-@contextmanager
-def fastapi(python: str, workers: int) -> Iterator[Server]:
-    port = free_port()
-    command = [python, "-m", "uvicorn", "bench.serving.fastapi_app:app"]
-    command += ["--port", str(port), "--workers", str(workers), "--no-access-log"]
-    with started(command, PYTHONPATH=str(ROOT)) as process:
-        wait_for(port)
-        yield Server(f"fastapi x{workers}", process, port)
+def finish(
+    found: Found, report: Report, options: argparse.Namespace, model: str, turns: list[Turns]
+) -> None:  # fmt: skip
+    """Memory, and what becomes of good requests beside bad ones."""
+    for one in turns:
+        found.memory.setdefault(model, {})[one.name] = one.server.cost()
+        if one.peer.name == COMPASS:
+            worker = max(workers(one.server), default=0.0)
+            report.add(f"{model}, {one.name}: an inference worker with both models", worker,
+                       "MB", WORKER_MEMORY)  # fmt: skip
+    for one in turns:
+        if not one.peer.is_empty:
+            try:
+                told = one.beside_a_bad_one(options.seconds)
+            except NotMeasured as error:
+                found.missing[f"{one.name}, {model}, beside bad ones"] = str(error)
+            else:
+                found.bad.setdefault(model, {})[one.name] = told
 
 
-@contextmanager
-def empty() -> Iterator[Server]:
-    port = free_port()
-    command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--no-ws"]
-    command += ["--port", str(port), "--http", "1", "--blocking-threads", "16"]
-    command += ["--log-level", "warning", "bench.serving.empty:application"]
-    with started(command, PYTHONPATH=str(ROOT)) as process:
-        wait_for(port)
-        yield Server("empty view", process, port, is_empty=True)
+def workers(server: Server) -> list[float]:
+    """MB of each inference worker of a Compass stack, shared pages counted once."""
+    return [
+        one.memory_full_info().pss / 1e6
+        for one in server.tree()
+        if "inference@" in " ".join(one.cmdline())
+    ]
 
 
-def measure(server: Server, model: str, clients: int, seconds: float) -> dict[str, Any]:
-    some = models.items(model, ITEMS)
-    bodies = [json.dumps({"model": model, "inputs": [one]}).encode() for one in some]
-    wanted = None if server.is_empty else models.wanted(model, some)
-    load = Load(server.port, server.path, server.headers, bodies, wanted, seconds)
-    before, began = server.cpu(), time.monotonic()
-    load.run(clients)
-    spent = time.monotonic() - began
-    if load.errors:
-        raise SystemExit(f"{server.name}: {len(load.errors)} wrong: {load.errors[0]}")
-    times = sorted(load.times)
+def details(found: Found) -> dict[str, object]:
     return {
-        "rate": len(times) / spent,
-        "p50": 1000 * times[len(times) // 2],
-        "p99": 1000 * times[int(len(times) * 0.99)],
-        "cpu": 1000 * (server.cpu() - before) / len(times),
+        "cells": [
+            {"model": model, "clients": clients, "server": name, **as_json(some)}
+            for (model, clients), by_name in found.cells.items()
+            for name, some in by_name.items()
+        ],
+        "memory": {
+            model: {name: asdict(cost) for name, cost in some.items()}
+            for model, some in found.memory.items()
+        },
+        "beside_bad_ones": found.bad,
+        "not_measured": found.missing,
+        "settings": {peer.name: peer.settings for peer in PEERS if settled(peer)},
     }
 
 
-def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--peers", help="the Python that has the peers' packages")
-    arguments.add_argument("--rounds", type=int, default=3)
-    arguments.add_argument("--seconds", type=float, default=4.0)
-    arguments.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
-    arguments.add_argument("--models", nargs="+", default=list(models.MODULES))
-    options = arguments.parse_args()
-    with ExitStack() as stack:
-        servers = [stack.enter_context(compass()), stack.enter_context(empty())]
-        for workers in (1, 2) if options.peers else ():
-            servers.append(stack.enter_context(fastapi(options.peers, workers)))
-        for server in servers:
-            for model in options.models:
-                measure(server, model, 2, 1.0)  # loaded and warm
-        found: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
-        for _ in range(options.rounds):
-            for model in options.models:
-                for clients in options.clients:
-                    for server in servers:
-                        if server.is_empty and model != options.models[0]:
-                            continue
-                        one = measure(server, model, clients, options.seconds)
-                        found.setdefault((model, clients, server.name), []).append(one)
-        print(
-            f"{'':26}{'a second':>10}{'p50 ms':>9}{'p99 ms':>9}{'CPU ms':>9}{'ratio':>7}"
-        )
-        for (model, clients, name), rounds in found.items():
-            middle = {k: statistics.median(one[k] for one in rounds) for k in rounds[0]}
-            best = max(
-                statistics.median(one["rate"] for one in other)
-                for (m, c, peer), other in found.items()
-                if (m, c) == (model, clients)
-                and (peer not in ("compass", "empty view") or not options.peers)
-            )
-            label = f"{model}, {clients}, {name}"
-            print(
-                f"{label:26}{middle['rate']:10.0f}{middle['p50']:9.2f}"
-                f"{middle['p99']:9.2f}{middle['cpu']:9.3f}{middle['rate'] / best:7.2f}"
-            )
-        for server in servers:
-            print(f"{server.name}: {server.memory():.0f} MB")
-            for one in server.tree():
-                pss = one.memory_full_info().pss / 1e6
-                print(f"    {pss:6.0f} MB  {' '.join(one.cmdline())[-60:]}")
+def settled(peer: Peer) -> bool:
+    return bool(peer.settings)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

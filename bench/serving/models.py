@@ -83,11 +83,23 @@ def stack(rows: list[tuple[np.ndarray, ...]]) -> tuple[Tensor, ...]:
     return tuple(torch.from_numpy(one) for one in arrays(rows))
 
 
+def answer(network: nn.Module, name: str, some: Sequence[Any]) -> list[float]:
+    """What the module says of the items, as every peer asks it. Raises ValueError."""
+    rows = [encode(name, item) for item in some]
+    with torch.inference_mode():
+        return network(*stack(rows)).squeeze(1).tolist()  # type: ignore[no-any-return]
+
+
 def wanted(name: str, some: list[dict[str, Any]]) -> list[float]:
     """What bare torch answers."""
-    with torch.inference_mode():
-        rows = [encode(name, item) for item in some]
-        return make(name)(*stack(rows)).squeeze(1).tolist()
+    return answer(make(name), name, some)
+
+
+def spoilt(name: str) -> dict[str, Any]:
+    """An item that `encode` refuses: one of its fields is too short."""
+    (item,) = items(name, 1)
+    field = next(iter(item))
+    return {**item, field: item[field][:-1]}
 
 
 def write(name: str, directory: Path) -> None:

@@ -1,0 +1,1 @@
+"""Each peer's own side: a module that its environment runs, with nothing of Compass in it."""
