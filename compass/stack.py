@@ -213,7 +213,8 @@ class Stack:
 def wait_for_signal(seconds: float) -> signal.Signals | None:
     """Wait for a signal; one that asks to stop, else None. The signals are masked."""
     got = signal.sigtimedwait({*STOP, signal.SIGCHLD}, seconds)
-    if got is None or got.si_signo == signal.SIGCHLD:
+    # CPython gives number 0 when the time is up after a SIGSTOP and a SIGCONT.
+    if got is None or got.si_signo not in STOP:
         return None
     return signal.Signals(got.si_signo)
 

@@ -110,3 +110,20 @@ def test_a_second_signal_hurries(tmp_path: Path, seconds: Seconds) -> None:
     stop(tmp_path, [[Fake("web", None, seconds, diary)]])
     assert diary == ["ask web", "kill web", "end web"]
     assert seconds.now < 1
+
+
+def test_a_stack_that_stood_still_goes_on_when_it_is_woken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nothing = signal.struct_siginfo((0,) * 7)  # after SIGSTOP and SIGCONT
+    monkeypatch.setattr(module.signal, "sigtimedwait", lambda *_: nothing)
+    assert module.wait_for_signal(1) is None
+
+
+def test_who_asks_it_to_stop_is_told_from_a_child_that_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for number, wanted in ((signal.SIGCHLD, None), (signal.SIGHUP, signal.SIGHUP)):
+        got = signal.struct_siginfo((int(number), *(0,) * 6))
+        monkeypatch.setattr(module.signal, "sigtimedwait", lambda *_, got=got: got)
+        assert module.wait_for_signal(1) == wanted
