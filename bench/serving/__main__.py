@@ -75,7 +75,9 @@ def begin(
 ) -> Iterator[Turns]:  # fmt: skip
     """Start what was asked for, one after the other; what does not start is noted."""
     for peer in PEERS:
-        for variant in peer.variants.get(model, {}) if peer.name in options.only else ():
+        for variant in (
+            peer.variants.get(model, {}) if peer.name in options.only else ()
+        ):
             name = f"{peer.name} {variant}"
             try:
                 begun = running(peer, variant, model, next(ports), options.peers_in)
@@ -102,7 +104,9 @@ def rounds(
                     figures = one.measure(clients, options.seconds)
                 except NotMeasured as error:
                     say(f"{model}: {one.name} has died: {error}")
-                    found.missing[f"{one.name}, {model}, {clients} clients"] = str(error)
+                    found.missing[f"{one.name}, {model}, {clients} clients"] = str(
+                        error
+                    )
                     turns.remove(one)
                 else:
                     found.add((model, clients), one.name, figures)

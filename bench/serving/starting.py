@@ -81,9 +81,7 @@ def _python(peer: Peer, environments: Path) -> str:
     )
 
 
-def _compass(
-    folder: Path, port: int, workers: str
-) -> tuple[list[str], dict[str, str]]:
+def _compass(folder: Path, port: int, workers: str) -> tuple[list[str], dict[str, str]]:
     extra = folder / "extra"
     announce(extra)
     variables = {

@@ -1,6 +1,6 @@
 """BentoML with or without adaptive batching, one service with as many workers as it is told.
 
-    python -m bench.serving.peers.bentoml MODEL PORT PROCESSES [batching]
+python -m bench.serving.peers.bentoml MODEL PORT PROCESSES [batching]
 """
 
 from __future__ import annotations

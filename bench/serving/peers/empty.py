@@ -1,10 +1,11 @@
 """A Django view that does nothing, on the server that Compass uses: the floor of Django.
 
-    python -m bench.serving.peers.empty MODEL PORT PROCESSES
+python -m bench.serving.peers.empty MODEL PORT PROCESSES
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
 from django.conf import settings
@@ -24,15 +25,10 @@ application = get_wsgi_application()
 
 
 def main(model: str, port: str, processes: str) -> None:
-    from granian import Granian
-    from granian.constants import HTTPModes, Interfaces
-    from granian.log import LogLevels
-
-    Granian(
-        f"{__spec__.name}:application", port=int(port), interface=Interfaces.WSGI,
-        workers=int(processes), websockets=False, http=HTTPModes.http1,
-        blocking_threads=16, log_level=LogLevels.warning,
-    ).serve()  # fmt: skip
+    command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--no-ws"]
+    command += ["--port", port, "--http", "1", "--workers", processes]
+    command += ["--blocking-threads", "16", "--log-level", "warning"]
+    os.execv(sys.executable, [*command, f"{__spec__.name}:application"])  # noqa: S606
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """LitServe with batching, as its documentation shows it.
 
-    python -m bench.serving.peers.litserve MODEL PORT PROCESSES
+python -m bench.serving.peers.litserve MODEL PORT PROCESSES
 """
 
 from __future__ import annotations

@@ -32,7 +32,9 @@ class Runtime(MLModel):
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         fields = {one.name: NumpyCodec.decode_input(one) for one in payload.inputs}
         count = len(next(iter(fields.values())))
-        some = [{name: rows[at] for name, rows in fields.items()} for at in range(count)]
+        some = [
+            {name: rows[at] for name, rows in fields.items()} for at in range(count)
+        ]
         values = torch.tensor(models.answer(self.network, self.name, some)).numpy()
         return InferenceResponse(
             model_name=self.name, outputs=[NumpyCodec.encode_output("y", values)]

@@ -1,6 +1,6 @@
 """Ray Serve with batching, HAProxy in front, no dashboard.
 
-    python -m bench.serving.peers.ray_serve MODEL PORT PROCESSES
+python -m bench.serving.peers.ray_serve MODEL PORT PROCESSES
 """
 
 from __future__ import annotations

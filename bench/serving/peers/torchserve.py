@@ -1,6 +1,6 @@
 """TorchServe with batching: an archive with a handler of one function, and its Java front.
 
-    python -m bench.serving.peers.torchserve MODEL PORT PROCESSES
+python -m bench.serving.peers.torchserve MODEL PORT PROCESSES
 """
 
 from __future__ import annotations
@@ -70,9 +70,7 @@ def main(model: str, port: str, processes: str) -> None:
             "TEMP": folder, "TMPDIR": folder, "LOG_LOCATION": folder, "METRICS_LOCATION": folder,
             "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
         }  # fmt: skip
-        subprocess.run(
-            command, cwd=folder, env={**os.environ, **variables}, check=True
-        )
+        subprocess.run(command, cwd=folder, env={**os.environ, **variables}, check=True)
 
 
 if __name__ == "__main__":
