@@ -44,19 +44,18 @@ class Model:
 
 
 def main(model: str, port: str, processes: str) -> None:
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:  # noqa: S108
-        ray.init(
-            num_cpus=os.cpu_count(), include_dashboard=False, _temp_dir=folder,
-            object_store_memory=100_000_000, log_to_driver=False,
-        )  # fmt: skip
-        serve.start(http_options={"host": "127.0.0.1", "port": int(port)})
-        app = Model.options(
-            num_replicas=int(processes), max_ongoing_requests=128,
-            ray_actor_options={"num_cpus": 0},
-        ).bind(model)  # fmt: skip
-        serve.run(app, route_prefix="/predict")
-        while True:
-            time.sleep(60)
+    ray.init(
+        num_cpus=os.cpu_count(), include_dashboard=False, _temp_dir=tempfile.gettempdir(),
+        object_store_memory=100_000_000, log_to_driver=False,
+    )  # fmt: skip
+    serve.start(http_options={"host": "127.0.0.1", "port": int(port)})
+    app = Model.options(
+        num_replicas=int(processes), max_ongoing_requests=128,
+        ray_actor_options={"num_cpus": 0},
+    ).bind(model)  # fmt: skip
+    serve.run(app, route_prefix="/predict")
+    while True:
+        time.sleep(60)
 
 
 if __name__ == "__main__":
