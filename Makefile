@@ -11,6 +11,8 @@ STAMP_BENCH := .venv-bench/.installed
 PORT ?= 8000
 FLOWER_PORT ?= 5555
 DAVIS ?=
+PEERS ?= .venv-peers
+OPTIONS ?=
 SEED ?=
 MINUTES ?= 1
 
@@ -72,8 +74,9 @@ bench-affinity: $(STAMP) ## Quality and time on the Davis set: make bench-affini
 	@test -n "$(DAVIS)" || { echo "Say where the data is: make bench-affinity DAVIS=path/to/davis.csv.gz"; exit 2; }
 	$(BIN)/python -m bench.affinity "$(DAVIS)"
 
-bench-serving: $(STAMP) ## Predictions beside FastAPI: make bench-serving PEERS=path/to/its/python
-	$(BIN)/python -m bench.serving $(if $(PEERS),--peers $(PEERS))
+bench-serving: $(STAMP) ## Predictions beside six peers: make bench-serving OPTIONS="--seconds 2 --rounds 1"
+	-$(BIN)/python -m bench.serving.install --peer all --into $(PEERS)
+	$(BIN)/python -m bench.serving --peers-in $(PEERS) $(OPTIONS)
 
 bench-tabular: $(STAMP_DEV) ## Quality of `tabular` beside scikit-learn
 	$(BIN)/python -m bench.tabular

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench.report import Report
 from bench.serving import models, table
-from bench.serving.catalog import BY_NAME, COMPASS, PEERS, Peer
+from bench.serving.catalog import BY_NAME, COMPASS, PEERS
 from bench.serving.install import ENVIRONMENTS
 from bench.serving.measure import Turns, as_json
 from bench.serving.server import NotMeasured, Server
@@ -27,6 +27,7 @@ from bench.serving.table import Found
 
 FIRST_PORT = 18600
 FIRST_WARM = 2.0  # seconds, at each number of clients
+FRONT, WORKER = "compass.front", "inference@"  # in the commands of Compass's processes
 WORKER_MEMORY = 300.0  # MB of an inference worker with both models at most
 
 
@@ -118,11 +119,13 @@ def finish(
 ) -> None:  # fmt: skip
     """Memory, and what becomes of good requests beside bad ones."""
     for one in turns:
-        found.memory.setdefault(model, {})[one.name] = one.server.cost()
+        memory = found.memory.setdefault(model, {})
+        memory[one.name] = one.server.cost()
         if one.peer.name == COMPASS:
+            memory[f"{one.name}, what serves"] = one.server.cost(FRONT, WORKER)
             worker = max(workers(one.server), default=0.0)
-            report.add(f"{model}, {one.name}: an inference worker with both models", worker,
-                       "MB", WORKER_MEMORY)  # fmt: skip
+            what = f"{model}, {one.name}: an inference worker with both models"
+            report.add(what, worker, "MB", WORKER_MEMORY)
     for one in turns:
         if not one.peer.is_empty:
             try:
@@ -138,7 +141,7 @@ def workers(server: Server) -> list[float]:
     return [
         one.memory_full_info().pss / 1e6
         for one in server.tree()
-        if "inference@" in " ".join(one.cmdline())
+        if WORKER in " ".join(one.cmdline())
     ]
 
 
@@ -155,12 +158,8 @@ def details(found: Found) -> dict[str, object]:
         },
         "beside_bad_ones": found.bad,
         "not_measured": found.missing,
-        "settings": {peer.name: peer.settings for peer in PEERS if settled(peer)},
+        "settings": {peer.name: peer.settings for peer in PEERS},
     }
-
-
-def settled(peer: Peer) -> bool:
-    return bool(peer.settings)
 
 
 def say(text: str) -> None:

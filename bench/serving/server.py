@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import signal
 import subprocess
 import time
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120.0  # seconds until it must answer
 STOP_PATIENCE = 20.0  # seconds
 TOLD = 300  # characters of a reason
+NAMES_ERROR = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception)\b")
 
 
 class NotMeasured(Exception):
@@ -56,10 +58,14 @@ class Server:
         self.known = {one for one in self.known if _lives(one)}
         return list(self.known)
 
-    def cost(self) -> Cost:
+    def cost(self, *words: str) -> Cost:
+        """What all of it uses, or the processes with one of these words in their command."""
         cpu = pss = rss = 0.0
         for one in self.tree():
             try:
+                command = " ".join(one.cmdline())
+                if words and not any(word in command for word in words):
+                    continue
                 # What its ended children had is its own from then on.
                 cpu += sum(one.cpu_times()[:4])
                 memory = one.memory_full_info()
@@ -153,9 +159,10 @@ def start(
 
 
 def last_line(text: str) -> str:
-    """The last line of a log that says something."""
+    """The last line of a log that names an error, else the last that says something."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][-TOLD:] if lines else "it said nothing"
+    errors = [line for line in lines if NAMES_ERROR.search(line)]
+    return (errors or lines or ["it said nothing"])[-1][-TOLD:]
 
 
 def _lives(process: psutil.Process) -> bool:

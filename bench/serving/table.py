@@ -100,9 +100,9 @@ def judge(found: Found, report: Report) -> None:
 def others(found: Found) -> Iterable[str]:
     """The lines on memory, on bad requests and on what was not measured."""
     for model, memory in found.memory.items():
-        yield f"{f'{model}, memory':22}{'PSS MB':>10}{'RSS MB':>10}"
+        yield f"{f'{model}, memory':25}{'PSS MB':>10}{'RSS MB':>10}"
         for name, cost in memory.items():
-            yield f"{name:22}{cost.pss:10.0f}{cost.rss:10.0f}"
+            yield f"{name:25}{cost.pss:10.0f}{cost.rss:10.0f}"
     for model, bad in found.bad.items():
         yield f"{f'{model}, 15 good + 1 bad':22}{'good':>10}{'failed':>10}"
         for name, (good, failed, text) in bad.items():

@@ -96,8 +96,11 @@ def test_a_command_that_is_not_there_is_not_measured(tmp_path: Path) -> None:
         start("x", [str(tmp_path / "nothing")], 1, tmp_path, {})
 
 
-def test_the_last_line_that_says_something_is_the_reason() -> None:
+def test_the_last_line_that_names_an_error_or_says_something_is_the_reason() -> None:
     assert last_line("one\ntwo\n\n  \n") == "two"
+    assert (
+        last_line("a.b.OddError: no zmq\nINFO - Error free\n") == "a.b.OddError: no zmq"
+    )
     assert last_line("") == "it said nothing"
 
 

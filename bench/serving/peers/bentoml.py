@@ -6,7 +6,6 @@ python -m bench.serving.peers.bentoml MODEL PORT PROCESSES [batching]
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -41,16 +40,15 @@ class Service:
 
 
 def main(model: str, port: str, processes: str, *batching: str) -> None:
-    with tempfile.TemporaryDirectory(prefix="compass-bench-") as home:
-        variables = {
-            "BENCH_MODEL": model, "BENCH_PROCESSES": processes,
-            "BENTOML_HOME": home, "BENTOML_DO_NOT_TRACK": "True",
-        }  # fmt: skip
-        if batching:
-            variables["BENCH_BATCHING"] = "1"
-        command = [str(Path(sys.executable).with_name("bentoml")), "serve"]
-        command += [f"{__spec__.name}:Service", "--port", port, "--host", "127.0.0.1"]
-        subprocess.run(command, env={**os.environ, **variables}, check=True)
+    os.environ |= {
+        "BENCH_MODEL": model, "BENCH_PROCESSES": processes,
+        "BENTOML_HOME": tempfile.mkdtemp(), "BENTOML_DO_NOT_TRACK": "True",
+    }  # fmt: skip
+    if batching:
+        os.environ["BENCH_BATCHING"] = "1"
+    command = [str(Path(sys.executable).with_name("bentoml")), "serve"]
+    command += [f"{__spec__.name}:Service", "--port", port, "--host", "127.0.0.1"]
+    os.execv(command[0], command)  # noqa: S606
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -49,14 +48,13 @@ def main(model: str, port: str, processes: str) -> None:
         "parallel_workers": 0 if workers == 1 else workers,
         "debug": False, "logging_settings": None,
     }  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="compass-bench-") as folder:
-        home = Path(folder)
-        settings = {"name": model, "implementation": f"{__spec__.name}.Runtime"}
-        server["environments_dir"] = str(home / "environments")
-        (home / "settings.json").write_text(json.dumps(server))
-        (home / "model-settings.json").write_text(json.dumps(settings))
-        command = [str(Path(sys.executable).with_name("mlserver")), "start", folder]
-        subprocess.run(command, env=os.environ, check=True)
+    home = Path(tempfile.mkdtemp())
+    settings = {"name": model, "implementation": f"{__spec__.name}.Runtime"}
+    server["environments_dir"] = str(home / "environments")
+    (home / "settings.json").write_text(json.dumps(server))
+    (home / "model-settings.json").write_text(json.dumps(settings))
+    command = str(Path(sys.executable).with_name("mlserver"))
+    os.execv(command, [command, "start", str(home)])  # noqa: S606
 
 
 if __name__ == "__main__":

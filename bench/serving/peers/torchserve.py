@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import zipfile
@@ -50,27 +49,27 @@ def archive(path: Path, model: str, processes: int) -> None:
 
 
 def main(model: str, port: str, processes: str) -> None:
-    with tempfile.TemporaryDirectory(prefix="compass-bench-") as folder:
-        home = Path(folder)
-        archive(home / f"{model}.mar", model, int(processes))
-        settings = {
-            "inference_address": f"http://127.0.0.1:{port}",
-            "management_address": f"http://127.0.0.1:{int(port) + 1}",
-            "metrics_address": f"http://127.0.0.1:{int(port) + 2}",
-            "metrics_mode": "prometheus", "disable_system_metrics": "true",
-            "job_queue_size": "1000", "default_response_timeout": "60",
-        }  # fmt: skip
-        config = home / "config.properties"
-        config.write_text("".join(f"{k}={v}\n" for k, v in settings.items()))
-        binaries = Path(sys.executable).parent
-        command = [str(binaries / "torchserve"), "--start", "--foreground", "--ncs"]
-        command += ["--disable-token-auth", "--model-store", folder]
-        command += ["--models", f"{model}={model}.mar", "--ts-config", str(config)]
-        variables = {
-            "TEMP": folder, "TMPDIR": folder, "LOG_LOCATION": folder, "METRICS_LOCATION": folder,
-            "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
-        }  # fmt: skip
-        subprocess.run(command, cwd=folder, env={**os.environ, **variables}, check=True)
+    home = Path(folder := tempfile.mkdtemp())
+    archive(home / f"{model}.mar", model, int(processes))
+    settings = {
+        "inference_address": f"http://127.0.0.1:{port}",
+        "management_address": f"http://127.0.0.1:{int(port) + 1}",
+        "metrics_address": f"http://127.0.0.1:{int(port) + 2}",
+        "metrics_mode": "prometheus", "disable_system_metrics": "true",
+        "job_queue_size": "1000", "default_response_timeout": "60",
+    }  # fmt: skip
+    config = home / "config.properties"
+    config.write_text("".join(f"{k}={v}\n" for k, v in settings.items()))
+    binaries = Path(sys.executable).parent
+    command = [str(binaries / "torchserve"), "--start", "--foreground", "--ncs"]
+    command += ["--disable-token-auth", "--model-store", folder]
+    command += ["--models", f"{model}={model}.mar", "--ts-config", str(config)]
+    os.environ |= {
+        "TEMP": folder, "LOG_LOCATION": folder, "METRICS_LOCATION": folder,
+        "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
+    }  # fmt: skip
+    os.chdir(home)
+    os.execv(command[0], command)  # noqa: S606
 
 
 if __name__ == "__main__":
