@@ -112,4 +112,9 @@ def middle(rounds: Sequence[Figures]) -> Figures:
 
 
 def as_json(rounds: Sequence[Figures]) -> dict[str, Any]:
-    return {**asdict(middle(rounds)), "rounds": [asdict(one) for one in rounds]}
+    return {**_known(middle(rounds)), "rounds": [_known(one) for one in rounds]}
+
+
+def _known(one: Figures) -> dict[str, Any]:
+    """JSON has no NaN."""
+    return {k: None if v != v else v for k, v in asdict(one).items()}

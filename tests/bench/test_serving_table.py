@@ -10,7 +10,7 @@ import pytest
 from bench.report import Report
 from bench.serving import table
 from bench.serving.load import Load
-from bench.serving.measure import Figures, figures, middle
+from bench.serving.measure import Figures, as_json, figures, middle
 from bench.serving.server import Cost
 from bench.serving.table import Found
 
@@ -125,3 +125,4 @@ def test_a_server_that_never_answers_has_a_rate_of_nothing() -> None:
     assert one.rate == 0
     assert math.isnan(one.p50)
     assert table.best({"fastapi x1": one}, ours=False) is None
+    assert as_json([one])["p50"] is None
