@@ -26,7 +26,8 @@ import uvloop
 from bench.idle import label
 from bench.report import Report
 from bench.serving import models
-from bench.serving.__main__ import PREDICT, Server, compass
+from bench.serving.server import Server
+from bench.serving.starting import PREDICT, compass
 
 GROWTH = 5.0  # per cent from the first tenth to the end
 MORE = 8.0  # descriptors and threads

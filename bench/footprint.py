@@ -16,7 +16,8 @@ from pathlib import Path
 
 from bench.flat import Load, Questions
 from bench.report import Report
-from bench.serving.__main__ import Server, compass
+from bench.serving.server import Server
+from bench.serving.starting import compass
 
 BUDGET = 300.0  # MB, resident
 CLIENTS = 8

@@ -18,6 +18,8 @@ from bench.serving.catalog import COMPASS, Peer
 from bench.serving.recipes import announce
 from bench.serving.server import PATIENCE, ROOT, NotMeasured, Server, start
 
+PREDICT = "/api/v1/inference/predict"
+FIRST = 18_200  # port, where nobody names one
 APART = 4  # a peer may take three ports more than it is given
 TOLD = 300  # characters of an error
 
@@ -63,6 +65,21 @@ def running(
             server.stop()
 
 
+@contextmanager
+def compass(engine: str = "") -> Iterator[Server]:
+    """A stack with both models, on the engine of that name or on the fastest."""
+    with tempfile.TemporaryDirectory(prefix="cb-", ignore_cleanup_errors=True) as where:
+        folder, port = Path(where), next(free_ports(FIRST))
+        command, variables = _compass(folder, port, "1")
+        server = start(COMPASS, command, port, folder, variables)
+        server.ends_itself = True
+        try:
+            _register(server, folder, variables, engine)
+            yield server
+        finally:
+            server.stop()
+
+
 def _module(peer: Peer) -> str:
     return f"bench.serving.peers.{peer.name}"
 
@@ -93,7 +110,9 @@ def _compass(folder: Path, port: int, workers: str) -> tuple[list[str], dict[str
     return [sys.executable, "manage.py", "up", "--port", str(port)], variables
 
 
-def _register(server: Server, folder: Path, variables: dict[str, str]) -> None:
+def _register(
+    server: Server, folder: Path, variables: dict[str, str], engine: str = ""
+) -> None:
     """Both models in the stack, with their engines measured; and its key and port."""
     home, end = folder / "data", time.monotonic() + PATIENCE
     while not (home / "address").exists():
@@ -102,7 +121,7 @@ def _register(server: Server, folder: Path, variables: dict[str, str]) -> None:
             raise NotMeasured(f"the stack did not start: {server.last_words()}")
         time.sleep(0.1)
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "bench.serving.register"],
+        [sys.executable, "-W", "ignore", "-m", "bench.serving.register", *engine.split()],
         cwd=ROOT, env={**os.environ, **variables}, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
@@ -112,4 +131,4 @@ def _register(server: Server, folder: Path, variables: dict[str, str]) -> None:
     server.port = int((home / "address").read_text().rsplit(":", 1)[1])
     for model in models.MODULES:  # it holds both, as its memory is to show
         body = {"model": model, "inputs": models.items(model, 1)}
-        server.ask("/api/v1/inference/predict", json.dumps(body).encode())
+        server.ask(PREDICT, json.dumps(body).encode())
