@@ -68,14 +68,14 @@ def test_any_other_answer_is_a_fault(status: bytes, body: bytes, fault: str) -> 
 
 
 class Answers(BaseHTTPRequestHandler):
-    """Answers item N by N, the item 7 by another number, what is no number by 500 and an end."""
+    """Answers item N by N, the item 2 by another number, what is no number by 500 and an end."""
 
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
         asked = self.rfile.read(int(self.headers["Content-Length"])).decode()
         is_good = asked.isdigit()
-        body = number(8.0 if asked == "7" else int(asked)) if is_good else b"no"
+        body = number(8.0 if asked == "2" else int(asked)) if is_good else b"no"
         self.send_response(200 if is_good else 500)
         if not is_good:
             self.send_header("Connection", "close")
@@ -102,11 +102,11 @@ def answering() -> Iterator[int]:
 
 def test_a_server_that_is_wrong_about_one_item_is_found_out() -> None:
     with answering() as port:
-        one = load(*map(float, range(9)), port=port)
+        one = load(0.0, 1.0, 2.0, port=port)
         one.run(3)
     assert one.times
     assert set(one.faults) == {"wrong"}
-    assert one.examples["wrong"] == "8.0 instead of 7.0"
+    assert one.examples["wrong"] == "8.0 instead of 2.0"
     assert one.count == len(one.times) + one.faults["wrong"]
 
 
