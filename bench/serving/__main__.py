@@ -10,6 +10,7 @@ is not installed or does not start is `not measured`, with the reason. Only rati
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -33,6 +34,7 @@ WORKER_MEMORY = 300.0  # MB of an inference worker with both models at most
 
 def main(arguments: list[str]) -> int:
     options = read(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     found, report = Found(), Report("serving")
     ports = free_ports(options.first_port)
     for model in options.models:
