@@ -122,7 +122,12 @@ class Load:
             ask = self.questions.next()
             writer.write(ask.raw)
             is_leaving = self.questions.count % LEAVE_EVERY == 0
-            is_open = not is_leaving and await self._answer(reader, ask)
+            is_open = False
+            if not is_leaving:
+                try:
+                    is_open = await self._answer(reader, ask)
+                except (OSError, EOFError, TimeoutError) as error:
+                    self.errors.append(f"no answer: {error!r}")
             if not is_open:
                 writer.close()
                 reader, writer = await asyncio.open_connection("127.0.0.1", self.port)

@@ -76,7 +76,9 @@ class Tunnel(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.transport = None
-        self.visitor.lose_tunnel()
+        # Django's server ends connections that stood still; the lane's client did not.
+        may_go_on = not self.is_busy and self._counts.keeps_alive
+        self.visitor.lose_tunnel(may_go_on=may_go_on)
 
     def pause_writing(self) -> None:
         self.visitor.pause_reading()
@@ -91,6 +93,7 @@ class _Counts:
     def __init__(self) -> None:
         self.begun = self.whole = self.answered = 0
         self.is_sealed = False  # no longer to be told; the connection stays Django's
+        self.keeps_alive = False  # as the latest answer says
         self.requests: Any = None
         self.answers: Any = None
 
@@ -128,3 +131,4 @@ class _Answers:
 
     def on_message_complete(self) -> None:
         self.counts.answered += self.counts.answers.get_status_code() >= 200
+        self.counts.keeps_alive = self.counts.answers.should_keep_alive()

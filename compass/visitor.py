@@ -127,11 +127,11 @@ class Visitor(asyncio.Protocol):
             self.resume_reading()
         self.tunnel.send(data)
 
-    def lose_tunnel(self) -> None:
-        """Django's server ended the connection, or cannot be reached."""
+    def lose_tunnel(self, *, may_go_on: bool) -> None:
+        """Django's server ended the connection, perhaps only because nothing came by it."""
         self.tunnel = None
         is_held = self._asked is not None or self.is_in_line
-        if self.transport is not None and not is_held:
+        if self.transport is not None and not is_held and not may_go_on:
             self.transport.close()
 
     def refuse(self, problem: Problem) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import threading
@@ -381,6 +382,40 @@ def answers(link: socket.socket, count: int) -> list[int]:
                 length = int(value) if name.lower() == b"content-length" else length
             reader.read(length)
         return found
+
+
+@pytest.mark.parametrize("ending", ["", "Connection: close\r\n"])
+def test_a_connection_outlives_djangos_when_that_stood_still(
+    inference: worker.Worker, version: ModelVersion, bearer: Any, ending: str
+) -> None:
+    answer = f"HTTP/1.1 200 OK\r\n{ending}Content-Length: 2\r\n\r\nok".encode()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer_once_and_leave() -> None:
+            for _ in range(2):
+                link, _ = server.accept()
+                with link:
+                    link.recv(65536)
+                    link.sendall(answer)
+
+        thread = threading.Thread(target=answer_once_and_leave, daemon=True)
+        thread.start()
+        front = Running().begin(server.getsockname())
+        link = front.connect()
+        link.auto_open = 0
+        link.connect()
+        try:
+            assert front.ask(b"{}", bearer, "/", link).raw == b"ok"
+            until(lambda: not any(one.tunnel for one in front.front.visitors))
+            if ending:
+                with pytest.raises((OSError, http.client.HTTPException)):
+                    front.ask(GOOD, bearer, link=link)
+            else:
+                assert front.ask(GOOD, bearer, link=link).is_raw_lane
+                assert front.ask(b"{}", bearer, "/", link).raw == b"ok"
+        finally:
+            link.close()
+            front.end()
 
 
 def test_requests_sent_at_once_are_answered_in_turn(
