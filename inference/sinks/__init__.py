@@ -26,6 +26,16 @@ class Results:
     answers: Sequence[Mapping[str, Any]]
     ranks: Sequence[int] | None = None
 
+    def part(self, some: slice) -> Results:
+        ranks = None if self.ranks is None else self.ranks[some]
+        return Results(
+            self.rows[some],
+            self.raws[some],
+            self.items[some],
+            self.answers[some],
+            ranks,
+        )
+
 
 class Part(Protocol):
     """One file of results that is being written, perhaps in a thread; `close` puts it on the

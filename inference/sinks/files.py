@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -16,13 +17,13 @@ SYNC_EVERY = 32 * 1024**2  # bytes, so that little is left to be waited for at t
 
 
 class Bytes:
-    """A file of pieces of bytes."""
+    """A file of pieces of bytes, or of many at once, each made when the one before is written."""
 
     def __init__(self, path: Path) -> None:
         self.file = path.open("wb")
 
-    def put(self, piece: bytes) -> None:
-        self.file.write(piece)
+    def put(self, piece: bytes | Iterator[bytes]) -> None:
+        self.file.writelines([piece] if isinstance(piece, bytes) else piece)
 
     def close(self) -> None:
         self.file.flush()

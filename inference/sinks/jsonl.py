@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 from orjson import dumps
 
-from inference.forms import Form
+from inference.forms import PLAIN, Form
 from inference.sinks import Part, Results, Whole
 from inference.sinks.files import Bytes, Joined
 from inference.sources import Source
+from inference.sources.jsonl import JsonLines as Origin
+from inference.texts import ID
+from registry.errors import Problem
 
 OPTIONS = orjson.OPT_APPEND_NEWLINE
+AT_ONCE = 128  # lines, so that what is copied is in the processor's cache
+HEAD, TAIL = b'{"row":%d,%b"input":', b',"success":true,"output":%b}\n'
 
 
 class JsonLines:
@@ -25,8 +30,20 @@ class JsonLines:
 
     def __init__(self, source: Source, form: Form) -> None:
         self.source, self.form = source, form
+        self.is_plain = form is PLAIN and isinstance(source, Origin)
 
-    def piece(self, results: Results) -> bytes:
+    def piece(self, results: Results) -> Iterator[bytes]:
+        for at in range(0, len(results.rows), AT_ONCE):
+            some = results.part(slice(at, at + AT_ONCE))
+            yield self._as_given(some) or lines(self._told(some))
+
+    def part(self, path: Path) -> Part:
+        return Bytes(path)
+
+    def whole(self, path: Path) -> Whole:
+        return Joined(path)
+
+    def _told(self, results: Results) -> list[dict[str, Any]]:
         shown, result = self.source.shown, self.form.result
         both = zip(
             results.rows, results.raws, results.items, results.answers, strict=True
@@ -38,13 +55,32 @@ class JsonLines:
         if results.ranks is not None:
             pairs = zip(results.ranks, found, strict=True)
             found = [{"rank": rank, **one} for rank, one in pairs]
-        return lines(found)
+        return found
 
-    def part(self, path: Path) -> Part:
-        return Bytes(path)
-
-    def whole(self, path: Path) -> Whole:
-        return Joined(path)
+    def _as_given(self, results: Results) -> bytes:
+        """The same, made of a record as it stands in its file; empty if one cannot."""
+        if not self.is_plain or results.ranks is not None:
+            return b""
+        found: list[bytes] = []
+        both = zip(
+            results.rows, results.raws, results.items, results.answers, strict=True
+        )
+        try:
+            for row, raw, item, answer in both:
+                if (
+                    type(raw) is not bytes
+                    or isinstance(item, Problem)
+                    or "error" in answer
+                ):
+                    return b""
+                name = b""
+                if type(item) is dict and ID in item:
+                    name = b'"id":%b,' % dumps(item[ID], str)
+                found += (HEAD % (row, name), raw, TAIL % dumps(answer, str))
+        except TypeError:  # one of them is not for orjson
+            return b""
+        text = b"".join(found)
+        return text if text.isascii() else b""
 
 
 def lines(values: Sequence[Any]) -> bytes:
