@@ -15,7 +15,7 @@ from inference.ranking import Top
 from inference.shards import Files, size_for
 from inference.sinks import Sink, open_sink
 from inference.sources import Source, open_source
-from inference.texts import Typed
+from inference.texts import ID, Typed
 from registry.errors import Problem
 from registry.models import ModelVersion, Task
 
@@ -68,13 +68,23 @@ class Batch:
             items = [self.typed.for_model(item) for item in items]
         return items
 
+    def kept(self, items: list[Any]) -> list[Any]:
+        """What results need of items beside their records: of plain ones the id, or why one
+        cannot be read."""
+        if self.form is not PLAIN:
+            return items
+        return [
+            None if type(one) is dict and ID not in one else _kept(one) for one in items
+        ]
+
 
 class Answerer(Protocol):
     """Answers items in two halves, of which the second runs in a thread of its own."""
 
     def encode(self, items: list[Any]) -> Any: ...
 
-    def predict(self, encoded: Any) -> Answers: ...
+    def predict(self, encoded: list[Any]) -> Answers:
+        """The answers to some that were encoded, one behind the other."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +107,10 @@ class ByModel:
         bad = [*unread, *((free[n], problem) for n, problem in found.bad)]
         return Encoded(found.good, sorted(bad, key=itemgetter(0)))
 
-    def predict(self, encoded: Encoded) -> Answers:
+    def predict(self, encoded: list[Encoded]) -> Answers:
         size = self.facts.bulk or self.facts.batch or predictor.BATCH
-        return predictor.predict(self.model, encoded, self.facts, batch=size)
+        some = predictor.together(encoded)
+        return predictor.predict(self.model, some, self.facts, batch=size)
 
 
 @dataclass(frozen=True)
@@ -111,5 +122,11 @@ class Same:
     def encode(self, items: list[Any]) -> int:
         return len(items)
 
-    def predict(self, encoded: int) -> Answers:
-        return [self.answer] * encoded
+    def predict(self, encoded: list[int]) -> Answers:
+        return [self.answer] * sum(encoded)
+
+
+def _kept(item: Any) -> Any:
+    if isinstance(item, Problem):
+        return item
+    return {ID: item[ID]} if type(item) is dict else None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from inference import ranking
 from inference.bulk import Answers, Batch
+from inference.chunk import Chunk
 from inference.ranking import Ranked
 from inference.sinks import Results
 from registry import store
@@ -22,16 +21,14 @@ class ShardFile:
         self.part = None if batch.top else batch.sink.part(self.aside)
         self.error: BaseException | None = None
 
-    def put(
-        self, first: int, raws: list[Any], items: list[Any], answers: Answers
-    ) -> None:
+    def put(self, first: int, chunk: Chunk, answers: Answers) -> None:
         try:
             if self.batch.top is not None:
                 found = self.batch.top.ranked(first, answers)
                 self.best = self.batch.top.best([*self.best, *found])
             elif self.part is not None:
-                rows = range(first + 1, first + 1 + len(raws))
-                results = Results(rows, raws, items, answers)
+                rows = range(first + 1, first + 1 + len(chunk))
+                results = Results(rows, chunk.raws, chunk.kept, answers)
                 self.part.put(self.batch.sink.piece(results))
         except BaseException as error:
             self.error = error

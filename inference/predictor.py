@@ -50,6 +50,9 @@ class Encoded:
     good: list[Any]
     bad: list[tuple[int, Problem]]
 
+    def __len__(self) -> int:
+        return len(self.good) + len(self.bad)
+
 
 def encode(model: Loaded, items: Sequence[Any], facts: Facts) -> Encoded:
     """The first half of an answer."""
@@ -69,6 +72,17 @@ def encode(model: Loaded, items: Sequence[Any], facts: Facts) -> Encoded:
             good.append(encoded)
         except Exception as error:
             bad.append((index, _why(error, item, facts)))
+    return Encoded(good, bad)
+
+
+def together(some: Sequence[Encoded]) -> Encoded:
+    """The items of all, one behind the other."""
+    good: list[Any] = []
+    bad: list[tuple[int, Problem]] = []
+    for one in some:
+        before = len(good) + len(bad)
+        good += one.good
+        bad += [(before + index, problem) for index, problem in one.bad]
     return Encoded(good, bad)
 
 

@@ -11,20 +11,20 @@ from functools import partial
 from typing import Any
 
 from inference.bulk import Answerer, Answers, Batch
+from inference.chunk import Chunk
 from inference.claims import Claims
 from inference.part import ShardFile
-from inference.sources import Records
 from registry.errors import BadData
 
 log = logging.getLogger(__name__)
 
 CHUNK_SECONDS = 0.2  # of work between two looks at the wishes
 LOOK_EVERY = 0.1  # seconds, while a pass takes longer
-FIRST_CHUNK, MOST_IN_CHUNK = 8, 256  # items; more fall out of the processor's cache
+FIRST_CHUNK, MOST_IN_CHUNK = 8, 1024  # items
 CLAIM_SECONDS = 0.5  # of work that is claimed at once
 MOST_CLAIMED = 16  # shards
 WRITTEN_BEHIND = 4  # shards that are not yet known to be on the disk
-PIECES_BEHIND = 16  # pieces that wait for the disk
+CHUNKS_BEHIND = 4  # chunks that wait for the disk
 
 
 class Work:
@@ -98,10 +98,10 @@ class Work:
         shard = ShardFile(batch, number)
         try:
             at = failed = 0
-            for raws, items, answers in self._answered(first, count, answer):
+            for chunk, answers in self._answered(first, count, answer):
                 failed += sum(["error" in one for one in answers])
-                self._write(partial(shard.put, first + at, raws, items, answers))
-                at += len(raws)
+                self._write(partial(shard.put, first + at, chunk, answers))
+                at += len(chunk)
             if at != count:
                 raise BadData(f"it has {first + at} rows, not {batch.count}")
         except BaseException:
@@ -112,29 +112,42 @@ class Work:
 
     def _answered(
         self, first: int, count: int, answer: Answerer
-    ) -> Iterator[tuple[list[Any], list[Any], Answers]]:
+    ) -> Iterator[tuple[Chunk, Answers]]:
         """Chunk by chunk; the next is encoded while one is predicted."""
-        ahead: tuple[list[Any], list[Any], Future[Answers]] | None = None
-        for raws, items in self._chunks(self.batch.source.read(first, count)):
-            self._look()
-            began = self._monotonic()
-            encoded = answer.encode(items)
-            spent = self._monotonic() - began
-            call = partial(self._predicted, answer, encoded, len(items), spent)
-            found = self._network.submit(call)
+        ahead: tuple[Chunk, Future[Answers]] | None = None
+        for chunk in self._chunks(first, count, answer):
+            found = self._network.submit(self._predicted, answer, chunk)
             if ahead is not None:
-                yield ahead[0], ahead[1], self._result(ahead[2])
-            ahead = raws, items, found
+                yield ahead[0], self._result(ahead[1])
+            ahead = chunk, found
         if ahead is not None:
-            yield ahead[0], ahead[1], self._result(ahead[2])
+            yield ahead[0], self._result(ahead[1])
 
-    def _predicted(
-        self, answer: Answerer, encoded: Any, count: int, spent: float
-    ) -> Answers:
+    def _chunks(self, first: int, count: int, answer: Answerer) -> Iterator[Chunk]:
+        """Encoded items, some at a time; of the items themselves only a few are held."""
+        batch, chunk = self.batch, Chunk()
+        for raws, items in batch.source.read(first, count):
+            at = 0
+            while at < len(raws):
+                self._look()
+                part = slice(at, at + max(1, self._chunk - len(chunk)))
+                at = part.stop
+                began = self._monotonic()
+                encoded = answer.encode(items[part])
+                spent = self._monotonic() - began
+                chunk.add(raws[part], batch.kept(items[part]), encoded, spent)
+                if chunk.is_full(self._chunk):
+                    yield chunk
+                    chunk = Chunk()
+        if len(chunk):
+            yield chunk
+
+    def _predicted(self, answer: Answerer, chunk: Chunk) -> Answers:
         """The answers to a chunk; a later one has the size that takes CHUNK_SECONDS."""
-        began = self._monotonic()
-        answers = answer.predict(encoded)
-        spent = max(spent + self._monotonic() - began, 1e-6)
+        began, count = self._monotonic(), len(chunk)
+        answers = answer.predict(chunk.encoded)
+        chunk.encoded.clear()
+        spent = max(chunk.seconds + self._monotonic() - began, 1e-6)
         fitting = int(count * CHUNK_SECONDS / spent)
         self._chunk = min(max(1, fitting), 2 * self._chunk, MOST_IN_CHUNK)
         self.unnoted += count
@@ -149,16 +162,8 @@ class Work:
                     raise
                 self._look()
 
-    def _chunks(self, records: Iterator[Records]) -> Iterator[Records]:
-        for raws, items in records:
-            at = 0
-            while at < len(raws):
-                part = slice(at, at + self._chunk)
-                at = part.stop
-                yield raws[part], items[part]
-
     def _write(self, call: Callable[[], object]) -> None:
-        while len(self._behind) >= PIECES_BEHIND:
+        while len(self._behind) >= CHUNKS_BEHIND:
             self._behind.popleft().result()
         self._behind.append(self._disk.submit(call))
 

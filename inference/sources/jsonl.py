@@ -15,7 +15,9 @@ from inference.sources.lines import BOM, NOTHING, Lines
 from inference.texts import Typed
 from registry.errors import BadItem, Problem
 
-BLOCK = 256 * 1024  # bytes that are read and looked at at once
+BLOCK = (
+    64 * 1024
+)  # bytes that are read, decoded and encoded at once, in the processor's cache
 
 
 class Odd(bytes):
