@@ -99,9 +99,12 @@ class Claims:
         return int(sums["all"] or 0)
 
     def _note(self, done: Mapping[int, int]) -> None:
-        for number, failed in done.items():
+        numbers: dict[int, list[int]] = {}
+        for number, failed in sorted(done.items()):
+            numbers.setdefault(failed, []).append(number)
+        for failed, some in numbers.items():
             # Whoever did it first: all give the same answers.
-            self._numbered([number]).undone().update(done_at=clock.now(), failed=failed)
+            self._numbered(some).undone().update(done_at=clock.now(), failed=failed)
 
     def _numbered(self, numbers: Sequence[int]) -> ShardQuerySet:
         return Shard.objects.filter(task_id=self.task, number__in=numbers)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from inference import outline
@@ -143,8 +144,8 @@ def _are_numbers(outputs: list[Any]) -> bool:
     """Whether all hold finite floats and nothing else; what is not so is looked at one by one."""
     if set(map(type, outputs)) != {dict}:
         return False
-    values = [value for output in outputs for value in output.values()]
-    names = {type(name) for output in outputs for name in output}
+    values = list(chain.from_iterable(map(dict.values, outputs)))
+    names = set(map(type, chain.from_iterable(outputs)))
     is_float = set(map(type, values)) == {float} and names == {str}
     return is_float and math.isfinite(sum(values))  # infinite and NaN stay in a sum
 

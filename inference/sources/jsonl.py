@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import orjson
 
 from inference.sources import Record, Records, Tick
@@ -18,6 +19,8 @@ from registry.errors import BadItem, Problem
 BLOCK = (
     64 * 1024
 )  # bytes that are read, decoded and encoded at once, in the processor's cache
+SCANNED = 256 * 1024  # bytes that are read at once to find where lines begin
+NEWLINE = 10
 
 
 class Odd(bytes):
@@ -58,22 +61,23 @@ class JsonLines(Lines):
 
     def _by_blocks(self, every: int, tick: Tick) -> tuple[list[int], int]:
         """The offset of each `every` lines, and the number of lines, empty or not."""
-        offsets: list[int] = []
-        total = left = 0  # lines until the next mark
-        with self.path.open("rb") as file:
+        block = np.empty(SCANNED, np.uint8)
+        ends, last = 0, NEWLINE  # line ends so far, and the last byte
+        with self.path.open("rb", buffering=0) as file:
             offset = _skip_mark(file)
-            while block := _block(file):
+            offsets = [offset]
+            while size := file.readinto(block.data):
                 tick()
-                lines = block.count(b"\n") + (not block.endswith(b"\n"))
-                passed = at = 0
-                while lines - passed > left:
-                    for _ in range(left):
-                        at = block.index(b"\n", at) + 1
-                    offsets.append(offset + at)
-                    passed, left = passed + left, every
-                left -= lines - passed
-                total, offset = total + lines, offset + len(block)
-        return offsets, total
+                is_end = block[:size] == NEWLINE
+                some = int(np.count_nonzero(is_end))
+                to_next = every - ends % every
+                if some >= to_next:
+                    found = np.flatnonzero(is_end)[to_next - 1 :: every]
+                    offsets += (found + (offset + 1)).tolist()
+                ends, offset, last = ends + some, offset + size, int(block[size - 1])
+        if offsets[-1] == offset:  # no line begins at the end of the file
+            offsets.pop()
+        return offsets, ends + (last != NEWLINE)
 
     def read(self, first: int, count: int) -> Iterator[Records]:
         offset, record = self.marks.before(first)
