@@ -117,6 +117,8 @@ def settle() -> None:
 def cancel(head: Task) -> list[Task]:
     """Cancel all that waits, and ask for the rest; the elements whose workers should be told."""
     with transaction.atomic():
+        if not head.elements.exclude(state__in=FINAL).exists():
+            raise Stale(f"task {head.pk}: all its elements have ended")
         head.request_cancel()
         _end_waiting(
             head,
@@ -216,15 +218,17 @@ def _settle(head: Task, counts: Counter[str]) -> None:
             Task.objects.filter(pk=head.pk).update(progress=progress)
         return
     told = {"progress": progress, "result": {name: counts[name] for name in FINAL}}
-    if counts[State.FAILED]:
+    was_cancelled = head.cancel_requested_at and counts[State.COMPLETED] < total
+    if counts[State.FAILED] and not was_cancelled:
         first = head.elements.filter(state=State.FAILED).order_by("pk")[0]
         message = (
             f"{counts[State.FAILED]} of {total} elements failed; the first is"
             f" task {first.pk}: {first.message}"
         )
         head.settle(State.FAILED, first.reason, message, **told)
-    elif counts[State.CANCELLED]:
-        message = f"{counts[State.CANCELLED]} of {total} elements were cancelled."
+    elif was_cancelled or counts[State.CANCELLED]:
+        message = f"{counts[State.CANCELLED]} of {total} elements were cancelled"
+        message += f", {failed} failed." if (failed := counts[State.FAILED]) else "."
         head.settle(State.CANCELLED, "cancelled_by_user", message, **told)
     else:
         head.settle(State.COMPLETED, "", "", **told)

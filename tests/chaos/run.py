@@ -61,6 +61,8 @@ def run(
                 _go(stack, seed, profile, faults, found, result)
             finally:
                 stack.close()
+                if keep:
+                    _keep_rows(stack.data, home)
             _clean(stack)
             check.judge_machine(stack.data, stack.leftovers(), found)
             nodes = [f"cpu@{name}" for name in NODES]
@@ -75,6 +77,12 @@ def run(
     else:
         shutil.rmtree(home, ignore_errors=True)
     return result
+
+
+def _keep_rows(data: Path, home: Path) -> None:
+    """What is on the small file system goes with it; the rows are what a finding is read by."""
+    for path in data.glob("*.sqlite3*"):
+        shutil.copy2(path, home)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 
 from registry import arrays, cancellation, dependencies
 from registry.errors import Problem
-from registry.models import Node, Task
+from registry.models import Node, Stale, Task
 from registry.scheduler import dispatch
 from registry.states import FINAL, State
 from registry.submission import accept
@@ -142,6 +142,33 @@ def test_cancel_ends_what_waits_and_asks_for_the_rest(
     assert again(head).state == State.CANCELLED
     for element in elements(head):
         assert element.events.last().state == State.CANCELLED  # type: ignore[union-attr]
+
+
+def test_a_cancelled_array_ends_cancelled_whatever_failed_before(
+    array: Any, time: Clock
+) -> None:
+    node = make_node(cpus=1)
+    head = array("0-2")
+    dispatch()
+    finish(head, node, "fail")
+    cancellation.cancel(again(head))
+    head = again(head)
+    assert (head.state, head.reason) == (State.CANCELLED, "cancelled_by_user")
+    assert head.message == "2 of 3 elements were cancelled, 1 failed."
+    assert head.result == {"completed": 0, "failed": 1, "cancelled": 2}
+
+
+def test_an_array_whose_elements_have_all_ended_cannot_be_cancelled(
+    array: Any, time: Clock
+) -> None:
+    node = make_node(cpus=2)
+    head = array("0-1")
+    dispatch()
+    finish(head, node)
+    with pytest.raises(Stale):
+        cancellation.cancel(again(head))
+    dispatch()
+    assert again(head).state == State.COMPLETED
 
 
 def test_cancel_of_an_array_that_waits_is_met_at_once(array: Any, time: Clock) -> None:
