@@ -171,3 +171,14 @@ def test_a_claim_that_grew_old_is_taken_over(db: None, time: Any) -> None:
     assert found is not None
     found.refresh_from_db()
     assert found.tuning_at == clock.now()
+
+
+def test_a_pass_costs_what_the_processor_had_to_do_and_not_what_others_did() -> None:
+    processor, wall = [0.0], [0.0]
+
+    def run(rows: int) -> None:
+        processor[0] += 0.001 * rows
+        wall[0] += 0.001 * rows + 0.01  # another process had its turn
+
+    spent = tuning._once(run, 2, lambda: processor[0], lambda: wall[0])
+    assert spent == pytest.approx(0.002)
