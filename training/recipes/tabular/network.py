@@ -74,7 +74,8 @@ class Encoding(nn.Module):
         """
         gaps = numbers.isnan()[:, self.gaps].to(numbers.dtype)
         filled = numbers.nan_to_num(0.0)
-        hot = numbers.new_zeros(len(numbers), self.one_hot + 1)
+        # Not len(), by which an export takes the number of rows for fixed.
+        hot = numbers.new_zeros(numbers.shape[0], self.one_hot + 1)
         if len(self.starts):
             hot = hot.scatter(1, torch.where(codes > 0, codes + self.starts, 0), 1.0)
         hot = hot[:, 1:]
