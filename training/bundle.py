@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from registry.errors import Problem
+from training.bundle_head import CONFIG, FORMAT, read_head
 from training.checkpoints import fsync_directory
 
-FORMAT = 1
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+WEIGHTS = "model.safetensors"
 SIGNATURE, METRICS = "signature.json", "metrics.json"
 
 
@@ -82,15 +82,10 @@ def save_bundle(
 def load_bundle(directory: Path) -> Bundle:
     """The model in `directory`, with its tensors on the CPU. Raises Problem `model_unavailable`."""
     try:
-        head, signature, metrics = (
-            json.loads((directory / name).read_bytes())
-            for name in (CONFIG, SIGNATURE, METRICS)
+        head = read_head(directory)
+        signature, metrics = (
+            json.loads((directory / name).read_bytes()) for name in (SIGNATURE, METRICS)
         )
-        if head["format"] != FORMAT:
-            raise Problem(
-                "model_unavailable",
-                f"The model has format {head['format']!r}; this version reads {FORMAT}.",
-            )
         tensors = load_file(directory / WEIGHTS)
         return Bundle(
             head["recipe"], head["params"], head["config"], signature, metrics, tensors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -12,10 +13,12 @@ from typing import Any
 
 import pytest
 
-from inference import engines, loading, predictor
+from inference import engines, loading, predictor, tuning
 from inference.cache import Facts
-from registry import recipes, store
+from registry import clock, publish, recipes, store
+from registry.models import Model
 from tests.inference import light, onnx_files, tiny
+from tests.training.tabular_files import MIXED, QUICK, mixed_rows, train, write_csv
 
 ITEM = {"x": [0.5] * onnx_files.WIDTH}
 # What trains, converts, measures or reads tables, and is needed by none who answers.
@@ -92,6 +95,41 @@ def test_a_worker_that_serves_on_onnx_runtime_holds_nothing_else(facts: Facts) -
 
 def answers_here(facts: Facts) -> list[dict[str, Any]]:
     return predictor.answer(loading.load(facts), [ITEM] * 3, facts)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_tabular_model_on_onnx_runtime_answers_alike_without_torch(
+    db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "SIZES", (1, 2))
+    path = write_csv(tmp_path / "data.csv", MIXED, mixed_rows())
+    made = train(path, tmp_path, {**QUICK, "members": 2}).directory
+    aside = store.aside()
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(made, aside)
+    found = publish.prepare(aside)
+    model = Model.objects.create(name="tabular", created_at=clock.now())
+    version = model.register(
+        digest=found.digest, weights_sha256=found.weights_sha256, size=found.size,
+        recipe=found.recipe, signature=found.signature,
+    )  # fmt: skip
+    plain = loading.look(version.pk)
+    assert plain is not None
+    candidates = {one["name"]: one for one in tuning.tune(version)["candidates"]}
+    assert candidates[engines.ONNX]["is_correct"], candidates[engines.ONNX]["note"]
+    sha256 = candidates[engines.ONNX]["sha256"]
+    tuned = replace(plain, engine=engines.ONNX, engine_sha256=sha256)
+    items = [*found.signature["examples"], {"nobody": 1}, 3]
+    eager = predictor.answer(loading.load(plain), items, plain)
+    assert predictor.answer(loading.load(tuned), items, tuned) == eager
+    serve = SERVE.replace("light", "tabular").replace(
+        "tests.inference.tabular", "training.recipes.tabular.recipe"
+    )
+    arguments = json.dumps(asdict(tuned)), json.dumps(items)
+    answers, names = run(BEGIN, serve, LIST, arguments=arguments)
+    assert answers == eager
+    assert not set(HEAVY) & set(names)
 
 
 def test_a_file_that_is_not_the_measured_one_is_not_run_and_torch_answers(

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from registry.errors import BadItem, Problem
-from training.bundle import Bundle, load_bundle
+from training.bundle_head import read_head
 from training.recipes.tabular.columns import (
     RARE,
     Column,
@@ -21,7 +19,11 @@ from training.recipes.tabular.columns import (
     item_text,
     standardise,
 )
-from training.recipes.tabular.network import Network, Shape
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from training.bundle import Bundle
 
 CHUNK = 256  # items per forward pass
 DIGITS = 7  # significant ones; float64 has more than its rounding errors reach
@@ -37,15 +39,12 @@ class Encoded:
     other: tuple[str, ...]
 
 
-class Predictor:
-    """Encodes items, one by one, and answers for many at once.
+class Reader:
+    """Encodes items, one by one, and reads the network's outputs, without torch."""
 
-    It computes in float64 and rounds, so that an answer does not depend on its neighbours.
-    """
+    nbytes, uses_torch = 0, False
 
-    def __init__(self, bundle: Bundle, device: str) -> None:
-        config = bundle.config
-        self.device = device
+    def __init__(self, config: Mapping[str, Any]) -> None:
         self.columns = [Column.from_dict(one) for one in config["columns"]]
         self.ignored = frozenset(config["ignored"])
         numbers = [one for one in self.columns if one.is_number]
@@ -57,25 +56,6 @@ class Predictor:
             {text: code for code, text in enumerate(one.categories, start=1)}
             for one in self.columns
         ]
-        self.network = Network(Shape.from_dict(config["shape"]))
-        self.network.load_state_dict(bundle.tensors)
-        self.network.double().eval().to(device)
-
-    @classmethod
-    def load(cls, directory: Path, device: str = "cpu") -> Predictor:
-        """The predictor of a model directory. Raises Problem `model_unavailable`."""
-        bundle = load_bundle(directory)
-        try:
-            return cls(bundle, device)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise Problem(
-                "model_unavailable", f"The model's files do not fit together: {error}"
-            ) from error
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all weights in memory."""
-        return sum(one.nbytes for one in self.network.state_dict().values())
 
     def encode(self, item: Any) -> Encoded:
         """One item as the network reads it. Raises BadItem that names the field."""
@@ -101,23 +81,13 @@ class Predictor:
             tuple(other),
         )
 
-    @torch.inference_mode()
-    def predict(self, items: Sequence[Encoded]) -> list[dict[str, Any]]:
-        """One answer for each item, in order."""
-        answers: list[dict[str, Any]] = []
-        for start in range(0, len(items), CHUNK):
-            some = items[start : start + CHUNK]
-            answers += self.answers(some, (self.network(*self.tensors(some)),))
-        return answers
-
-    def tensors(self, items: Sequence[Encoded]) -> tuple[Tensor, ...]:
+    def tensors(self, items: Sequence[Encoded]) -> tuple[Any, ...]:
         """What the network takes, the items along the first axis."""
-        numbers = torch.from_numpy(np.stack([one.numbers for one in items]))
-        codes = torch.from_numpy(np.stack([one.codes for one in items]))
-        return numbers.to(self.device).double(), codes.to(self.device)
+        numbers = np.stack([one.numbers for one in items]).astype(np.float64)
+        return numbers, np.stack([one.codes for one in items])
 
     def answers(
-        self, items: Sequence[Encoded], outputs: tuple[Tensor, ...]
+        self, items: Sequence[Encoded], outputs: tuple[Any, ...]
     ) -> list[dict[str, Any]]:
         """What the network's outputs say of the items."""
         return [
@@ -139,6 +109,64 @@ class Predictor:
             },
             **extra,
         }
+
+
+class Predictor(Reader):
+    """A reader with its network, which answers for many at once.
+
+    It computes in float64 and rounds, so that an answer does not depend on its neighbours.
+    """
+
+    uses_torch = True
+
+    def __init__(self, bundle: Bundle, device: str) -> None:
+        from training.recipes.tabular.network import Network, Shape
+
+        super().__init__(bundle.config)
+        self.device = device
+        self.network = Network(Shape.from_dict(bundle.config["shape"]))
+        self.network.load_state_dict(bundle.tensors)
+        self.network.double().eval().to(device)
+
+    @classmethod
+    def load(cls, directory: Path, device: str = "cpu") -> Predictor:
+        """The predictor of a model directory. Raises Problem `model_unavailable`."""
+        from training.bundle import load_bundle
+
+        bundle = load_bundle(directory)
+        try:
+            return cls(bundle, device)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise Problem(
+                "model_unavailable", f"The model's files do not fit together: {error}"
+            ) from error
+
+    @classmethod
+    def without_torch(cls, directory: Path) -> Reader:
+        """What an engine needs beside its own file."""
+        return Reader(read_head(directory)["config"])
+
+    @property
+    def nbytes(self) -> int:  # type: ignore[override]
+        """Bytes of all weights in memory."""
+        return sum(one.nbytes for one in self.network.state_dict().values())
+
+    def predict(self, items: Sequence[Encoded]) -> list[dict[str, Any]]:
+        """One answer for each item, in order."""
+        import torch
+
+        answers: list[dict[str, Any]] = []
+        with torch.inference_mode():
+            for start in range(0, len(items), CHUNK):
+                some = items[start : start + CHUNK]
+                answers += self.answers(some, (self.network(*self.tensors(some)),))
+        return answers
+
+    def tensors(self, items: Sequence[Encoded]) -> tuple[Tensor, ...]:
+        import torch
+
+        numbers, codes = map(torch.from_numpy, super().tensors(items))
+        return numbers.to(self.device), codes.to(self.device)
 
 
 def _rounded(value: float) -> float:
