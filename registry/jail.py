@@ -74,6 +74,8 @@ def walk(root: Path, most: int) -> Iterator[tuple[str, int]]:
     count = 0
     for directory, names, files in os.walk(root):
         names.sort()
+        if len(Path(directory).relative_to(root).parts) + 2 > DEEPEST:
+            names.clear()  # all below would be wrong names
         for file in sorted(files):
             path = Path(directory, file)
             try:

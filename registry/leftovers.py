@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from registry import clock, store, uploads
+from registry import clock, store, trees, uploads
 from registry.models import Attempt, ModelVersion, Task, Upload
 
+LONGEST = 4096  # bytes of a path, with the NUL at its end
 OLD = datetime.timedelta(hours=1)  # younger files may be about to get their row
 ASIDE = re.compile(r"[0-9a-f]{24}([._-][\w.-]*)?\Z")
 DIGEST = re.compile(r"[0-9a-f]{64}\Z")
@@ -79,7 +79,7 @@ def _is_attempt_kept(path: Path) -> bool:
 
 
 def _remove(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    trees.remove(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _remove_object(path: Path) -> None:
@@ -122,7 +122,17 @@ def _size_if_old(path: Path) -> int | None:
 
 
 def _walk(path: Path) -> Iterator[Path]:
+    """It and what is in it, as far down as paths reach; os.walk would end at Python's stack."""
     yield path
-    if path.is_dir() and not path.is_symlink():
-        for directory, names, files in os.walk(path):
-            yield from (Path(directory, name) for name in (*names, *files))
+    line = [path] if path.is_dir() and not path.is_symlink() else []
+    while line:
+        try:
+            with os.scandir(line.pop()) as entries:
+                found = list(entries)
+        except OSError:
+            continue
+        for entry in found:
+            if len(os.fsencode(entry.path)) < LONGEST:
+                yield Path(entry.path)
+                if entry.is_dir(follow_symlinks=False):
+                    line.append(Path(entry.path))

@@ -6,13 +6,12 @@ dispatches.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.db import transaction
 
-from registry import arrays, broker, cancellation, dependencies, store
+from registry import arrays, broker, cancellation, dependencies, store, trees
 from registry.errors import Problem
 from registry.kinds import KINDS
 from registry.models import Stale, Task
@@ -176,4 +175,4 @@ def _seconds(value: int | None) -> str:
 
 def _remove_files(tasks: list[int]) -> None:
     for pk in tasks:
-        shutil.rmtree(store.task_path(pk), ignore_errors=True)
+        trees.remove(store.task_path(pk))

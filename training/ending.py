@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from django.db import (
     transaction,
 )
 
-from registry import publish
+from registry import publish, trees
 from registry.crashpoints import crashpoint
 from registry.errors import Problem
 from registry.models import Stale, Task
@@ -56,7 +55,7 @@ def write(supervisor: Supervisor, job: Job) -> None:
         except Exception as error:
             give_up(task, error)  # else it would be running until it counts as lost
     crashpoint("ended-before-clean-up")
-    shutil.rmtree(Path(spec["scratch"]).parent, ignore_errors=True)
+    trees.remove(Path(spec["scratch"]).parent)
 
 
 def give_up(task: Task, error: Exception) -> None:

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from registry import devices, store, uploads
+from registry import devices, store, trees, uploads
 from registry.errors import Problem
 from registry.models import Task, Upload
 from training import cores, data, marks, script_preparation
@@ -39,7 +39,7 @@ def _training(task: Task, gpus: list[int], home: Path, log: Path) -> dict[str, A
         Metric.objects.filter(task=task).delete()
     checkpoints = own_checkpoints(task, home / "checkpoints")
     for old in home.glob("attempt-*"):
-        shutil.rmtree(old, ignore_errors=True)
+        trees.remove(old)
     for directory in (attempt / "output", attempt / "scratch"):
         directory.mkdir(parents=True, exist_ok=True)
     assert task.node is not None

@@ -29,6 +29,8 @@ def keep_files(task: Task, spec: Mapping[str, Any]) -> None:
         before = tempfile.mkdtemp(dir=home)  # goes with the attempt's directory
         target.replace(Path(before) / "files")
     if work.is_dir() and not work.is_symlink():
+        # To another parent goes only what its owner may write to; a script may have made it read-only.
+        work.chmod(work.stat().st_mode | 0o700)
         work.replace(target)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 
-from registry import store, uploads
+from registry import store, trees, uploads
 from registry.errors import Problem
 from registry.models import Task, Upload
 from training import cores, marks
@@ -27,7 +26,7 @@ def prepare(task: Task, gpus: list[int], log: Path) -> dict[str, Any]:
     assert task.node is not None
     asked, home = task.asked, attempt_path(task)
     for old in store.task_path(task.pk).glob("attempt-*"):
-        shutil.rmtree(old, ignore_errors=True)
+        trees.remove(old)
     for directory in ("work", "scratch"):
         (home / directory).mkdir(parents=True)
     script = home / "script"

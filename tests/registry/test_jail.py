@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from registry import jail
+from registry import jail, trees
+from tests.registry.test_trees import deep
 
 BAD = ["", "/a", "~/a", "..", "../a", "a/../b", "a//b", "a/", "./a", "a\nb", "a\\b",
        "a\x00b", "x" * 201, "/".join("a" * 21)]  # fmt: skip
@@ -61,3 +62,13 @@ def test_a_walk_ends_at_its_bound(tmp_path: Path) -> None:
     for number in range(5):
         (tmp_path / str(number)).touch()
     assert [name for name, _ in jail.walk(tmp_path, 3)] == ["0", "1", "2"]
+
+
+def test_a_walk_passes_over_what_is_deeper_than_a_name_may_be(tmp_path: Path) -> None:
+    allowed = "/".join("a" * (jail.DEEPEST - 1))
+    (tmp_path / allowed / "b").mkdir(parents=True)
+    for name in (f"{allowed}/file", f"{allowed}/b/file"):
+        (tmp_path / name).touch()
+    deep(tmp_path / "deep", 1500)
+    assert [name for name, _ in jail.walk(tmp_path, 9)] == [f"{allowed}/file"]
+    trees.remove(tmp_path / "deep")

@@ -27,6 +27,7 @@ from registry.models.model_version import Model
 from registry.states import State
 from tests.conftest import make_node
 from tests.registry.race import race
+from tests.registry.test_trees import deep
 from tests.registry.uploading import CSV, row, sealed, zipped
 
 pytestmark = pytest.mark.django_db
@@ -338,6 +339,14 @@ def test_a_link_in_an_old_directory_goes_without_its_target(tmp_path):
 
     assert leftovers.remove()["aside"] == 1
     assert (precious / "a").read_text() == "1"
+
+
+def test_a_directory_without_end_does_not_keep_the_others(monkeypatch, submit):
+    old = _made("tasks/999/log.txt")
+    deep(store.root() / "tasks" / "998", 3000)
+    monkeypatch.setattr(leftovers, "OLD", timedelta(hours=-1))  # all of it is old
+    assert leftovers.remove()["tasks"] == 2
+    assert not any(path.exists() for path in (*old, store.root() / "tasks" / "998"))
 
 
 def test_clean_gives_way_to_an_upload_of_the_same_content(api, monkeypatch):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from registry import jail, store
+from registry import jail, orders, store
 from registry.models import Node, Task, Upload
 from registry.states import State
 from tests.training.conftest import log_of
@@ -151,6 +151,22 @@ def test_a_script_that_removes_its_directory_ends_as_it_says(
     assert (task.state, task.message[:500]) == (State.COMPLETED, ""), task.message
     assert set(files_of(task)) <= {"stdout", "stderr"}
     assert nothing_left(task)
+
+
+def test_directories_without_end_are_no_failure_and_go_with_the_task(
+    script: Script, supervise: Supervise, django_capture_on_commit_callbacks: Any
+) -> None:
+    task = script(
+        "python3 -c 'import os\n"
+        "for _ in range(3000): os.mkdir(str(1)); os.chdir(str(1))'; touch here"
+    )
+    supervise(task)
+    task = fresh(task)
+    assert (task.state, task.message) == (State.COMPLETED, "")
+    assert task.result["files"] == ["here", "stderr", "stdout"]
+    with django_capture_on_commit_callbacks(execute=True):
+        orders.purge(task)
+    assert not store.task_path(task.pk).exists()
 
 
 def test_files_that_cannot_be_kept_are_the_reason_at_once(
