@@ -57,7 +57,7 @@ class Worker:
         return [{"y": 2 * one} for one in items]
 
     def die(self) -> None:
-        for one in list(self.line._peers):
+        for one in list(self.line._callers):
             one.link.shutdown(2)
 
     def end(self) -> None:

@@ -214,7 +214,7 @@ def test_threads_end_with_their_connection(open_line: tuple[Line, Place]) -> Non
             answers(link)
         link.close()
     end = time.monotonic() + 20
-    while open_line[0]._peers or threading.active_count() > before:
+    while open_line[0]._callers or threading.active_count() > before:
         assert time.monotonic() < end
         time.sleep(0.01)
 

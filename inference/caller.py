@@ -1,0 +1,179 @@
+"""One connection to a worker's line, and the threads that take turns at it.
+
+One waits for the next frame while others work, so a batch is read, computed and answered by one
+thread, and a model that is loading holds up nobody.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+import secrets
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from django.db import connection
+
+from inference import frames
+from inference.asked import strict_items
+from inference.frames import Broken, Kind
+
+if TYPE_CHECKING:
+    from inference.line import Line
+
+log = logging.getLogger(__name__)
+
+SPARE = 4  # threads of a connection that wait for a turn; more end
+HANDSHAKE = 5.0  # seconds
+
+
+class Caller:
+    """One connection, and the threads that take turns at it."""
+
+    def __init__(self, line: Line, link: socket.socket, secret: str | None) -> None:
+        self.line, self.link, self.secret = line, link, secret
+        self.working = 0
+        self._turn, self._writing = threading.Lock(), threading.Lock()
+        self._count, self._waiting = threading.Lock(), 0
+        self._is_over = False
+
+    def begin(self) -> None:
+        threading.Thread(target=self._introduce, name="line", daemon=True).start()
+
+    def stop_reading(self) -> None:
+        try:
+            self.link.shutdown(socket.SHUT_RD)
+        except OSError:
+            pass
+
+    def _introduce(self) -> None:
+        try:
+            if self.secret is not None:
+                self.link.settimeout(HANDSHAKE)
+                _check(self.link, self.secret)
+                self.link.settimeout(None)
+                self.link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._send(frames.frame(Kind.PONG, 0, frames.dumps(self.line.tell())))
+        except OSError as error:
+            log.warning("A connection to the line was refused: %s", error)
+            self._end()
+            return
+        self._work()
+
+    def _work(self) -> None:
+        try:
+            while True:
+                with self._count:
+                    if self._waiting >= SPARE:
+                        return
+                    self._waiting += 1
+                with self._turn:
+                    with self._count:
+                        self._waiting -= 1
+                    found = self._next()
+                    while found is not None and self._is_quick(*found):
+                        self._answer(*found)
+                        found = self._next()
+                    if found is None:
+                        return
+                    with self._count:
+                        self.working += 1
+                        is_alone = self._waiting == 0
+                    if is_alone:
+                        self._another()
+                try:
+                    self._answer(*found)
+                finally:
+                    with self._count:
+                        self.working -= 1
+        finally:
+            connection.close()
+            if self._is_over:
+                self._end()
+
+    def _another(self) -> None:
+        threading.Thread(target=self._work, name="line", daemon=True).start()
+
+    def _next(self) -> tuple[Kind, int, bytes] | None:
+        """The next batch; None once the other side left."""
+        try:
+            while not self._is_over:
+                kind, number, content = frames.receive(self.link)
+                if kind in (Kind.ASK, Kind.CHECKED, Kind.WATCHED, Kind.TELL):
+                    return kind, number, content
+                if kind is Kind.PING:
+                    told = frames.dumps(self.line.tell())
+                    self._send(frames.frame(Kind.PONG, number, told))
+        except (OSError, ValueError):
+            pass
+        self._is_over = True
+        return None
+
+    def _is_quick(self, kind: Kind, number: int, content: bytes) -> bool:
+        if kind is Kind.TELL:
+            return False
+        at = frames.WATCH.size if kind is Kind.WATCHED else 0
+        if len(content) < at + frames.ASK.size:
+            return False
+        version, _, count = frames.ASK.unpack_from(content, at)
+        return self.line.is_quick(version, count)
+
+    def _answer(self, kind: Kind, number: int, content: bytes) -> None:
+        if kind is Kind.TELL:
+            self._obey(number, content)
+            return
+        began = self.line.asked_at = time.monotonic()
+        watch = None
+        try:
+            if kind is Kind.WATCHED:
+                watch, kind, content = frames.read_watched(content)
+            read = strict_items if kind is Kind.ASK else json.loads
+            version, milliseconds, lists = frames.read_ask(content)
+            until = began + milliseconds / 1000
+            answers = self.line.answer(version, lists, until, read)
+            spent = time.monotonic() - began
+            self._send(frames.reply(number, spent, answers))
+            self.line.note(version, spent / max(1, len(lists)))
+            self.line.asked_at = began + spent
+            if watch is not None:
+                self.line.watch(watch, version, lists, answers, spent)
+        except OSError:
+            self._is_over = True
+        except Exception:
+            log.exception("A batch could not be read")
+            self._is_over = True
+            self.stop_reading()
+
+    def _obey(self, number: int, content: bytes) -> None:
+        try:
+            told = frames.dumps(self.line.obey(json.loads(content)))
+            self._send(frames.frame(Kind.TOLD, number, told))
+        except OSError:
+            self._is_over = True
+        except Exception:
+            log.exception("A command could not be obeyed")
+            self._is_over = True
+            self.stop_reading()
+
+    def _send(self, content: bytes) -> None:
+        with self._writing:
+            self.link.sendall(content)
+
+    def _end(self) -> None:
+        if self.working == 0:
+            self.line.leave(self)
+            self.link.close()
+
+
+def _check(link: socket.socket, secret: str) -> None:
+    """See that the other side holds the secret, and show that this one does. Raises Broken."""
+    mine = secrets.token_bytes(frames.CHALLENGE)
+    link.sendall(mine)
+    found = frames.read(link, 2 * frames.CHALLENGE)
+    signed, theirs = found[: frames.CHALLENGE], found[frames.CHALLENGE :]
+    if not hmac.compare_digest(signed, frames.sign(secret, mine)):
+        raise Broken("a wrong secret")
+    link.sendall(frames.sign(secret, b"worker" + theirs))
