@@ -30,6 +30,7 @@ from bench.serving.server import Server
 from bench.serving.starting import PREDICT, compass
 
 GROWTH = 5.0  # per cent from the first tenth to the end
+LEAST = 2.0  # MB; a smaller rise is none
 MORE = 8.0  # descriptors and threads
 DTA_EVERY, BAD_EVERY, LEAVE_EVERY, NAMED_EVERY = 60, 150, 400, 10  # requests
 KINDS = {"resident": "MB", "proportional": "MB", "descriptors": "", "threads": ""}
@@ -214,7 +215,7 @@ def add(report: Report, watch: Watch, warm: int, *, is_told: bool) -> None:
         beyond = max(0.0, rise - 2 * error)
         if KINDS[kind]:
             report.add(f"{name}: {kind}", size, KINDS[kind])
-            share = 100 * beyond / size
+            share = 100 * beyond / size if beyond > LEAST else 0.0
             report.add(f"{name}: {kind}, growth", share, "%", GROWTH)
             if share > GROWTH or is_told:
                 print(f"  {name}: {' '.join(f'{one:.0f}' for one in values)}")
