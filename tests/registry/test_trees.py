@@ -16,12 +16,12 @@ NOBODY = 65534
 
 
 def deep(root: Path, levels: int) -> None:
-    """A file below so many directories, more than a path could name."""
+    """A file below so many directories, more than the stack, or a path, could."""
     root.mkdir()
     inside = os.open(root, trees.DIRECTORY)
     for _ in range(levels):
-        os.mkdir("deeper", dir_fd=inside)
-        further = os.open("deeper", trees.DIRECTORY, dir_fd=inside)
+        os.mkdir("d", dir_fd=inside)
+        further = os.open("d", trees.DIRECTORY, dir_fd=inside)
         os.close(inside)
         inside = further
     os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=inside))
