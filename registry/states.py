@@ -60,7 +60,8 @@ REASONS: dict[str, Because] = {
         Retry.FREE, "The worker died or was cut off; see its log on that node."
     ),
     "worker_stopped": Because(
-        Retry.FREE, "The worker was stopped; the task goes on from its checkpoint."
+        Retry.FREE,
+        "The worker was stopped; a script that had begun needs a retry, others go on.",
     ),
     "preempted": Because(Retry.FREE, "Another task took the resources for a while."),
     "drained": Because(Retry.FREE, "Its node was drained; it goes on elsewhere."),

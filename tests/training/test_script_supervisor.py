@@ -13,7 +13,7 @@ import pytest
 
 from registry import jail, orders, store
 from registry.models import Node, Task, Upload
-from registry.states import State
+from registry.states import REASONS, State
 from tests.training.conftest import log_of
 from training import cores, ending, marks, orphans, script_ending, supervisor
 from training.orphans import place_of
@@ -248,6 +248,10 @@ def test_the_time_limit_is_the_reason_whatever_the_script_says_then(
     task = fresh(task)
     assert (task.state, task.reason) == (State.FAILED, "time_limit")
     assert task.attempts.get().exit_code == 0
+
+
+def test_the_hint_of_a_stopped_worker_holds_for_scripts_too() -> None:
+    assert "a script that had begun needs a retry" in REASONS["worker_stopped"].hint
 
 
 def test_a_stopping_worker_does_not_run_it_again(
