@@ -164,7 +164,7 @@ class Account:
         for end, _, ledger in near[:SHOWN]:
             reasons.append(words.short_of(ledger, needs, end, self.clock))
             if needs.gpus > ledger.count_gpus(needs.gpu_memory):
-                reasons += words.busy_gpus(ledger)
+                reasons += words.busy_gpus(ledger, needs)
         return reasons, len(near[SHOWN:])
 
     def _could_hold(self, needs: Resources) -> bool:

@@ -89,11 +89,12 @@ def more_absent(number: int) -> str:
     return f"{which} could hold it, but took no work lately."
 
 
-def busy_gpus(ledger: Ledger) -> list[str]:
+def busy_gpus(ledger: Ledger, needs: Resources) -> list[str]:
+    """Who outside Compass uses those that would do for it."""
     said = [
         f"On {ledger.node}, {_sentence(gpu.busy)}"
         for gpu in ledger.gpus.values()
-        if gpu.busy
+        if gpu.busy and gpu.memory >= needs.gpu_memory
     ]
     return list(dict.fromkeys(said))  # one process may use several
 

@@ -61,6 +61,13 @@ def test_a_gpu_in_use_from_outside_is_not_given_out_and_the_reason_says_by_whom(
     ]
 
 
+def test_a_gpu_that_would_be_too_small_is_no_reason_whoever_uses_it() -> None:
+    gpus = [Gpu(0, LARGE), Gpu(1, SMALL, "GPU 1 is used by process 4711.")]
+    held = [holding(9, indexes=(0,), until=300.0)]
+    made = plan([gpu(1, gpu_memory=LARGE)], [offer("gpu@a", gpus=gpus, holdings=held)])
+    assert len(made.waits[1]) == 1
+
+
 def test_nothing_is_kept_for_one_that_hangs_on_a_gpu_in_use_from_outside() -> None:
     gpus = [Gpu(0, SMALL), Gpu(1, SMALL, "Somebody.")]
     made = plan([gpu(1, 2, waited=999), gpu(2, 1)], [offer("gpu@a", gpus=gpus)])
