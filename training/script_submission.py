@@ -80,6 +80,10 @@ def choose_resources(asked: str, given: Mapping[str, int]) -> tuple[str, Resourc
         text = "the lane gpu needs one GPU or more, and the lane cpu has none"
         raise Problem("invalid", text, errors={"resources.gpus": [text]})
     memory, gpu_memory = given.get("memory", 0), given.get("gpu_memory", 0)
+    if gpu_memory and not gpus:
+        text = "needs a GPU: ask for gpus, or for the lane gpu"
+        errors = {"resources.gpu_memory": [text]}
+        raise Problem("invalid", f"resources.gpu_memory: {text}.", errors=errors)
     return lane, Resources(given.get("cpus", 1), gpus, memory, gpu_memory)
 
 

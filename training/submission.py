@@ -127,7 +127,10 @@ def refuse_too_large(lane: str, needs: Resources) -> None:
         return
     asked, _ = asked_and_had(lacking(largest, needs))
     top = largest.capacity
-    size = f"{count(top.cpus, 'CPU')}, {count(top.gpus, 'GPU')} and {gib(top.memory)}"
+    gpus = count(top.gpus, "GPU")
+    if each := max((gpu.memory for gpu in largest.gpus), default=0):
+        gpus += f" of up to {gib(each)}"
+    size = f"{count(top.cpus, 'CPU')}, {gpus} and {gib(top.memory)}"
     raise Problem(
         "resources_too_large",
         f"No {lane} node could ever hold {asked}; the largest for it, {largest.node}, "

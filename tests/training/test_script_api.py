@@ -10,8 +10,9 @@ from rest_framework.test import APIClient
 
 from registry import store
 from registry.models import Dependency, Node, Task, Upload
+from registry.resources import GIB
 from registry.states import State
-from tests.conftest import client_of
+from tests.conftest import client_of, make_node
 from training import script_text
 
 pytestmark = pytest.mark.django_db
@@ -183,6 +184,23 @@ def test_larger_than_any_node_is_refused(api: APIClient, node: Node) -> None:
     [text] = answer.json()["errors"]["resources"]
     assert text.startswith(f"at most {node.cpus} CPUs, ")
     assert text.removeprefix("at most ") in answer.json()["detail"]
+
+
+def test_a_gpu_with_more_memory_than_any_is_refused_with_the_largest(
+    api: APIClient,
+) -> None:
+    gpus = [{"index": 0, "memory": 8 * GIB}, {"index": 1, "memory": 40 * GIB}]
+    make_node("gpu@one", cpus=4, memory=16 * GIB, gpus=gpus)
+    answer = post(api, resources={"gpus": 1, "gpu_memory": 60 * GIB})
+    assert (answer.status_code, answer.json()["code"]) == (422, "resources_too_large")
+    assert answer.json()["detail"] == (
+        "No gpu node could ever hold 1 GPU with 60.0 GiB; the largest for it, gpu@one, "
+        "has 4 CPUs, 2 GPUs of up to 40.0 GiB and 16.0 GiB."
+    )
+
+
+def test_memory_of_a_gpu_is_nothing_without_a_gpu(api: APIClient) -> None:
+    assert "resources.gpu_memory" in errors(post(api, resources={"gpu_memory": GIB}))
 
 
 def test_a_gpu_leads_to_its_lane(api: APIClient) -> None:
