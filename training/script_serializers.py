@@ -14,8 +14,8 @@ from training.scripts.environment import OURS
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 SET_BY_COMPASS = "CUDA_VISIBLE_DEVICES"
 MOST_NAMES = 1000
-LONGEST_VALUE = 100_000  # characters; the kernel takes 128 KiB
-LARGEST_ENVIRONMENT = 500_000  # characters of all names and values
+LONGEST_VALUE = 100_000  # bytes; the kernel takes 128 KiB
+LARGEST_ENVIRONMENT = 500_000  # bytes of all names and values
 MOST_FILES = 1000
 
 
@@ -33,12 +33,17 @@ class EnvironmentField(serializers.DictField):
         return found
 
     def _check(self, found: Mapping[str, str]) -> None:
-        wrong = {name[:100]: [text] for name in found if (text := wrong_variable(name))}
+        sizes = {name: len(value.encode()) for name, value in found.items()}
+        wrong = {
+            name[:100]: [text]
+            for name, size in sizes.items()
+            if (text := wrong_variable(name) or wrong_size(size))
+        }
         if wrong:
             raise serializers.ValidationError(wrong)
-        total = sum(len(name) + len(value) for name, value in found.items())
+        total = sum(len(name) + size for name, size in sizes.items())
         if len(found) > MOST_NAMES or total > LARGEST_ENVIRONMENT:
-            text = f"at most {MOST_NAMES} names and {LARGEST_ENVIRONMENT:,} characters"
+            text = f"at most {MOST_NAMES} names and {LARGEST_ENVIRONMENT:,} bytes"
             raise serializers.ValidationError(text)
 
 
@@ -74,6 +79,11 @@ class ScriptRequest(SubmitRequest):
         max_length=20_000, required=False, help_text="like 0-99%4 or 1,3,5-9:2"
     )
     files = FilesField(default=dict)
+
+
+def wrong_size(size: int) -> str:
+    """What is wrong with a value of so many bytes; empty if it is good."""
+    return f"at most {LONGEST_VALUE:,} bytes" if size > LONGEST_VALUE else ""
 
 
 def wrong_variable(name: str) -> str:

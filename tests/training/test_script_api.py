@@ -173,6 +173,20 @@ def test_absurd_values_are_refused_by_their_field(
     assert field in errors(post(api, **{field: value}))
 
 
+@pytest.mark.parametrize(
+    ("env", "field"),
+    [
+        ({"A": "\u00e9" * 50_001}, "env.A"),
+        ({f"A{n}": "\u00e9" * 50_000 for n in range(5)}, "env"),
+    ],
+    ids=["one value", "all together"],
+)
+def test_an_environment_is_bounded_by_bytes_as_the_kernel_does(
+    api: APIClient, env: dict[str, str], field: str
+) -> None:
+    assert field in errors(post(api, env=env))
+
+
 def test_the_soft_limit_comes_before_the_hard_one(api: APIClient) -> None:
     found = errors(post(api, time_limit=10, soft_time_limit=10))
     assert "soft_time_limit" in found
