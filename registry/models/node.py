@@ -10,6 +10,7 @@ from django.db import models, transaction
 
 from registry import clock, rows
 from registry.crashpoints import crashpoint
+from registry.models.incident import Incident
 from registry.resources import Resources
 from registry.rows import Found
 from registry.states import PLACED
@@ -92,7 +93,9 @@ class Node(models.Model):
         )
         crashpoint("registered-before-give-back")
         said = f"{name} came back under a new incarnation."
-        node.give_back("node_lost", said, is_gone=is_gone)
+        if count := node.give_back("node_lost", said, is_gone=is_gone):
+            text = f"{said} Given back what its earlier life held: {count}."
+            Incident.record("rescue", text, node=name, summary={"found": count})
         crashpoint("given-back-before-joining")
         return node
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from registry.models import Node, Stale, Task
+from registry.models import Incident, Node, Stale, Task
 from registry.models.node import LOST_AFTER, SUSPECT_AFTER
 from registry.resources import GIB, Resources
 from registry.states import State
@@ -56,6 +56,15 @@ def test_a_new_life_gives_back_what_the_old_one_held(
     assert again(running).reason == "node_lost"
     assert (snapshot(done), snapshot(elsewhere)) == before
     assert not node.tasks.filter(state__in=("assigned", "running")).exists()
+    incident = Incident.objects.get()
+    assert (incident.kind, incident.node) == ("rescue", node.name)
+    assert incident.summary == {"found": 4}
+    assert "came back under a new incarnation" in incident.message
+
+
+def test_a_new_life_of_a_node_that_held_nothing_is_no_incident(node: Node) -> None:
+    make_node(node.name)
+    assert not Incident.objects.exists()
 
 
 def test_a_first_life_has_nothing_to_give_back(submit: Submit) -> None:
