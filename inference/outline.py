@@ -5,7 +5,9 @@ What stands deeper is the predictor's to read; a full validation costs more than
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import repeat
+from operator import contains
 from types import NoneType
 from typing import Any
 
@@ -48,6 +50,22 @@ class Outline:
                 if self.is_closed and name not in self.properties:
                     return False
             elif type(value) not in some:
+                return False
+        return True
+
+    def are_met(self, items: Sequence[Any]) -> bool:
+        """Whether all items are, by a few looks at all of them at once."""
+        if set(map(type, items)) != {dict}:
+            return all(map(self.is_met, items))
+        names: set[Any] = set().union(*items)
+        if self.is_closed and not names <= self.properties.keys():
+            return False
+        for name in self.required:
+            if not all(map(contains, items, repeat(name))):
+                return False
+        for name in names & self.kinds.keys():
+            found = {type(item[name]) for item in items if name in item}
+            if not found <= self.kinds[name]:
                 return False
         return True
 

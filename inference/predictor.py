@@ -57,18 +57,18 @@ class Encoded:
 
 def encode(model: Loaded, items: Sequence[Any], facts: Facts) -> Encoded:
     """The first half of an answer."""
-    is_met = outline.of(facts.digest, facts.inputs).is_met
+    shape = outline.of(facts.digest, facts.inputs)
     good: list[Any] = []
     bad: list[tuple[int, Problem]] = []
     try:
-        if all(map(is_met, items)):
+        if shape.are_met(items):
             return Encoded(_encoded(model, items), bad)
     except Exception as error:  # of one of them, or more
         log.debug("The items are encoded one by one: %s", error)
     for index, item in enumerate(items):
         try:
             encoded = model.encode(item)
-            if not is_met(item) and (text := why_unfit(facts.inputs, item)):
+            if not shape.is_met(item) and (text := why_unfit(facts.inputs, item)):
                 raise BadItem(text)
             good.append(encoded)
         except Exception as error:

@@ -80,6 +80,14 @@ def test_an_odd_signature_stands_in_nobodys_way(schema: dict[str, Any]) -> None:
     assert outline.Outline(schema).is_met({"x": 1})
 
 
+@pytest.mark.parametrize("odd", [{}, {"x": True}, {"x": 1, "z": 1}, [], None])
+def test_the_one_that_does_not_fit_is_found_among_many(odd: Any) -> None:
+    found = predictor.answer(
+        Lax(), [{"x": 1}, {"x": 2, "n": None}, odd, {"x": 3}], FACTS
+    )
+    assert ["error" in one for one in found] == [False, False, True, False]
+
+
 def test_two_signatures_under_one_digest_are_told_apart() -> None:
     assert "error" in answer({})
     facts = Facts(1, "lax:1", "lax", FACTS.digest, 1, {"type": "object"})
