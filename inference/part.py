@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor, Future
+
 from inference import ranking
 from inference.bulk import Answers, Batch
 from inference.chunk import Chunk
@@ -33,6 +35,21 @@ class ShardFile:
         except BaseException as error:
             self.error = error
             raise
+
+    def closed(self, writer: Executor, closer: Executor) -> Future[None]:
+        """Has `closer` put it on the disk once `writer` has done what it was given."""
+        found: Future[None] = Future()
+
+        def close() -> None:
+            try:
+                self.close()
+            except BaseException as error:
+                found.set_exception(error)
+            else:
+                found.set_result(None)
+
+        writer.submit(closer.submit, close)
+        return found
 
     def close(self) -> None:
         if self.error is not None:

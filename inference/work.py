@@ -24,6 +24,7 @@ FIRST_CHUNK, MOST_IN_CHUNK = 8, 1024  # items
 CLAIM_SECONDS = 0.5  # of work that is claimed at once
 MOST_CLAIMED = 16  # shards
 WRITTEN_BEHIND = 4  # shards that are not yet known to be on the disk
+CLOSED_AT_ONCE = 2  # shards that are put on the disk while the next are written
 CHUNKS_BEHIND = 4  # chunks that wait for the disk
 
 
@@ -32,7 +33,7 @@ class Work:
 
     `look` is called between chunks and may end it by raising; `patient` runs a call of the
     database. One thread runs the network and one writes, while the next chunk is
-    encoded; the latter calls `written` after each shard.
+    encoded; the latter calls `written` after each shard, perhaps before that one is whole.
     """
 
     def __init__(
@@ -59,7 +60,10 @@ class Work:
         """Work until there is no shard to take. Raises Stale once the task takes none."""
         self.batch.files.folder.mkdir(parents=True, exist_ok=True)
         self._network = ThreadPoolExecutor(1, "shard-network")
-        with ThreadPoolExecutor(1, "shard-files") as self._disk:
+        with (
+            ThreadPoolExecutor(CLOSED_AT_ONCE, "shard-close") as self._closer,
+            ThreadPoolExecutor(1, "shard-files") as self._disk,
+        ):
             try:
                 while numbers := self._take():
                     began = self._monotonic()
@@ -107,7 +111,7 @@ class Work:
         except BaseException:
             self._disk.submit(shard.drop)
             raise
-        self._written.append((number, failed, self._disk.submit(shard.close)))
+        self._written.append((number, failed, shard.closed(self._disk, self._closer)))
         self._write(self._when_written)
 
     def _answered(
