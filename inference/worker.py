@@ -68,6 +68,7 @@ class Worker:
         """Offer this host's lane, and the line for online requests."""
         # Decoded items are many and have no cycles: the usual 700 cost a tenth of a batch.
         gc.set_threshold(COLLECT_EVERY)
+        memory.share_arenas()
         self._membership = Membership(
             self.name,
             cpus=max(1, settings.ENVIRONMENT.inference_threads - 1),
