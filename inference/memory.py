@@ -14,7 +14,8 @@ from registry.errors import Problem
 
 SHARE = 0.5  # of the worker's memory, or of its GPU's free memory, for loaded models
 STATUS = Path("/proc/self/status")
-ARENA_MAX, ARENAS = -8, 2  # mallopt's name for the number of its arenas, and that number
+ARENA_MAX = -8  # the name of that number for mallopt
+ARENAS = 2
 
 Activity = tuple[int, int]  # batches at work with other models; batches ever
 
