@@ -66,11 +66,11 @@ def running(
 
 
 @contextmanager
-def compass(engine: str = "") -> Iterator[Server]:
+def compass(engine: str = "", workers: str = "1") -> Iterator[Server]:
     """A stack with both models, on the engine of that name or on the fastest."""
     with tempfile.TemporaryDirectory(prefix="cb-", ignore_cleanup_errors=True) as where:
         folder, port = Path(where), next(free_ports(FIRST))
-        command, variables = _compass(folder, port, "1")
+        command, variables = _compass(folder, port, workers)
         server = start(COMPASS, command, port, folder, variables)
         server.ends_itself = True
         try:
