@@ -14,7 +14,6 @@ from inference.forms import PLAIN, Form
 from inference.sinks import Part, Results, Whole
 from inference.sinks.files import Bytes, Joined
 from inference.sources import Source
-from inference.sources.jsonl import JsonLines as Origin
 from inference.texts import ID
 from registry.errors import Problem
 
@@ -29,8 +28,10 @@ class JsonLines:
     suffix = ".jsonl"
 
     def __init__(self, source: Source, form: Form) -> None:
+        from inference.sources import jsonl  # which needs numpy, as a line does not
+
         self.source, self.form = source, form
-        self.is_plain = form is PLAIN and isinstance(source, Origin)
+        self.is_plain = form is PLAIN and isinstance(source, jsonl.JsonLines)
 
     def piece(self, results: Results) -> Iterator[bytes]:
         for at in range(0, len(results.rows), AT_ONCE):
