@@ -16,7 +16,8 @@ PREDICT, STATUS = "/api/v1/inference/predict", "/api/v1/inference/status"
 
 
 @pytest.fixture(autouse=True)
-def counter(monkeypatch: pytest.MonkeyPatch) -> Counter:
+def counter(db: None, monkeypatch: pytest.MonkeyPatch) -> Counter:
+    Traffic.objects.all().delete()  # of processes that other tests began
     one = Counter(traffic.DJANGO)
     monkeypatch.setattr(traffic, "HERE", one)
     return one
