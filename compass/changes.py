@@ -69,7 +69,7 @@ class Snapshots:
     def __init__(self) -> None:
         self._count, self._seen = 0, ""
         self._holds = self._is_late = False
-        self._looks = Turns[None, int](lambda _: self._look())
+        self._looks = SharedCalls[None, int](lambda _: self._look())
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="changes")
 
     def now(self) -> int | None:
@@ -94,7 +94,7 @@ class Snapshots:
         return self._count
 
 
-class Turns(Generic[K, T]):
+class SharedCalls(Generic[K, T]):
     """One call for each key at a time; those who ask while it is out share the next one."""
 
     def __init__(self, call: Callable[[K], Awaitable[T]]) -> None:

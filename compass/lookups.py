@@ -12,7 +12,7 @@ from typing import TypeVar
 from django.db import close_old_connections, connections
 
 from compass import changes
-from compass.changes import Turns
+from compass.changes import SharedCalls
 from inference import links
 from inference.gateway import LANE
 from inference.links import Place
@@ -41,7 +41,7 @@ class Database:
         self._as_of = 0
         self._found: dict[str, Found] = {}
         self._keys: dict[str, tuple[float, bool]] = {}
-        self._key_lookups = Turns(self._find_key)
+        self._key_lookups = SharedCalls(self._find_key)
 
     def known(self, address: str) -> Found | None:
         """The version of that address, if nothing was written since it was found."""

@@ -11,7 +11,7 @@ import pytest
 from django.db import connections, transaction
 
 from compass import changes
-from compass.changes import Changes, Snapshots, Turns
+from compass.changes import Changes, SharedCalls, Snapshots
 from registry.models import ApiKey
 
 Play = Callable[[Changes], Awaitable[None]]
@@ -187,7 +187,7 @@ def test_a_call_that_fails_fails_those_who_share_it_and_no_later_one() -> None:
         return len(calls)
 
     async def play() -> None:
-        turns = Turns[str, int](call)
+        turns = SharedCalls[str, int](call)
         found = await asyncio.gather(
             turns.ask("a"), turns.ask("a"), return_exceptions=True
         )
