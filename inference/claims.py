@@ -73,6 +73,11 @@ class Claims:
             mine = Shard.objects.filter(task_id=self.task, holder=self.holder)
             mine.undone().update(held_until=None)
 
+    def note(self, done: Mapping[int, int]) -> None:
+        """Note what is done, by number with the items that failed."""
+        with transaction.atomic():
+            self._note(done)
+
     def seize(self) -> None:
         """Have all that is not done to oneself, whoever has taken it."""
         undone = Shard.objects.filter(task_id=self.task).undone()

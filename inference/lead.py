@@ -18,8 +18,9 @@ from inference.cache import ModelCache
 from inference.choice import Choice, settle
 from inference.claims import Claims
 from inference.ending import AWAY, RETRY_EVERY, Ended
+from inference.gathering import Gathering
 from inference.holding import Held
-from inference.sinks import Results, Whole
+from inference.sinks import Results
 from inference.sources import Record
 from inference.work import Work
 from registry import logs, store
@@ -60,9 +61,7 @@ class Lead:
         self._batch = Batch.of(task)
         self._working: Work | None = None
         self._stage, self._is_whole = "reading the items", False
-        self._gathered = 0  # shards that stand in the results so far
-        self._whole: Whole | None = None
-        self._aside = store.aside(self._batch.sink.suffix)
+        self._gathering = Gathering(self._batch, task.attempt)
 
     def progress(self) -> dict[str, Any]:
         """How far it is, with what other workers have done."""
@@ -93,9 +92,7 @@ class Lead:
         try:
             return self._run()
         finally:
-            if self._whole is not None:
-                self._whole.drop()
-            self._aside.unlink(missing_ok=True)
+            self._gathering.leave()
 
     def _run(self) -> dict[str, Any]:
         params = self.task.params
@@ -153,12 +150,14 @@ class Lead:
     def _predict(self, answer: Answerer) -> None:
         """Work on the shards beside the other workers until all are done."""
         numbers = range(self._batch.shards)
+        if self._batch.top is None and (done := self._gathering.begin(self._look)):
+            self._patient(partial(self._claims.note, done))
         while True:
             self._work(answer)
             if self._patient(self._claims.done) < len(numbers):
                 self._look()
                 self._sleep(OTHERS_EVERY)
-            elif gone := self._batch.files.missing(numbers[self._gathered :]):
+            elif gone := self._batch.files.missing(numbers[self._gathering.shards :]):
                 self._patient(partial(self._claims.reopen, gone))
             else:
                 return
@@ -168,6 +167,7 @@ class Lead:
             self._batch,
             self._claims,
             look=self._look,
+            straight=self._gathering.part,
             written=self._gather,
             patient=self._patient,
             monotonic=self._monotonic,
@@ -206,28 +206,16 @@ class Lead:
         counts = {"success_count": total - failed, "failed_count": failed}
         return {"total_count": total, **counts, **result}
 
-    def _gather(self, most: int | None = None) -> None:
-        """Put the next shards that stand, whoever wrote them, behind those before."""
-        batch = self._batch
-        if batch.top is not None:
-            return
-        if self._whole is None:
-            self._whole = batch.sink.whole(self._aside)
-        until = self._gathered + (GATHERED_AT_ONCE if most is None else most)
-        for number in range(self._gathered, min(batch.shards, until)):
-            part = batch.files.shard(number)
-            if not part.exists():
-                return
-            self._whole.append(part)
-            self._gathered += 1
+    def _gather(self) -> None:
+        """Put the next shards that stand behind those before."""
+        if self._batch.top is None:
+            self._gathering.gather(GATHERED_AT_ONCE)
 
     def _gather_all(self) -> None:
-        while self._gathered < self._batch.shards:
+        while self._gathering.shards < self._batch.shards:
             self._look()
-            self._gather(1)
-        assert self._whole is not None
-        self._whole.close()
-        self._batch.files.take(self._aside)
+            self._gathering.gather(1)
+        self._gathering.publish()
 
     def _write_best(self, best: list[ranking.Ranked], path: Path) -> None:
         """The best with what stands in their rows, which are read in the order of the file."""

@@ -56,7 +56,7 @@ class Top:
 
 def write(path: Path, best: Sequence[Ranked]) -> None:
     file = Bytes(path)
-    file.put(b"".join(line([one.key, one.row, one.answer]) for one in best))
+    file.put(line([one.key, one.row, one.answer]) for one in best)
     file.close()
 
 

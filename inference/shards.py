@@ -29,6 +29,10 @@ class Files:
         self.folder = self.home / "shards"
         self.results = self.home / "files" / f"results{suffix}"
 
+    def gathered(self, attempt: int) -> Path:
+        """The results as far as they have come in an attempt of the task."""
+        return self.folder / f"gathered-{attempt}{self.suffix}"
+
     def shard(self, number: int) -> Path:
         return self.folder / f"{number:06d}{self.suffix}"
 
@@ -76,6 +80,6 @@ def write_items(items: Iterable[Any]) -> tuple[Path, int]:
     file = Bytes(path)
     for item in items:
         count += 1
-        file.put(line(item))
+        file.put([line(item)])
     file.close()
     return path, count

@@ -13,7 +13,7 @@ from typing import Any
 from inference.bulk import Answerer, Answers, Batch
 from inference.chunk import Chunk
 from inference.claims import Claims
-from inference.part import ShardFile
+from inference.part import Part, ShardFile, piece
 from registry.errors import BadData
 
 log = logging.getLogger(__name__)
@@ -26,14 +26,16 @@ MOST_CLAIMED = 16  # shards
 WRITTEN_BEHIND = 4  # shards that are not yet known to be on the disk
 CLOSED_AT_ONCE = 2  # shards that are put on the disk while the next are written
 CHUNKS_BEHIND = 4  # chunks that wait for the disk
+QUICK = 0.03  # seconds of a pass that needs no thread of its own
 
 
 class Work:
     """Takes shards, answers them chunk by chunk, and writes each into its file.
 
     `look` is called between chunks and may end it by raising; `patient` runs a call of the
-    database. One thread runs the network and one writes, while the next chunk is
-    encoded; the latter calls `written` after each shard, perhaps before that one is whole.
+    database; `straight` gives a shard a better place than a file of its own. A network that is
+    not quick has a thread of its own, so that the next chunk is encoded meanwhile. Another one
+    writes, and calls `written` after each shard, perhaps before that one is whole.
     """
 
     def __init__(
@@ -42,15 +44,17 @@ class Work:
         claims: Claims,
         *,
         look: Callable[[], object],
+        straight: Callable[[int], Part | None] = lambda number: None,
         written: Callable[[], object] = lambda: None,
         patient: Callable[[Callable[[], Any]], Any] = lambda call: call(),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.batch, self._claims = batch, claims
         self._look, self._patient, self._monotonic = look, patient, monotonic
-        self._when_written = written
+        self._straight, self._when_written = straight, written
         self.unnoted = 0  # items answered of shards that are not noted as done
         self._chunk, self._at_once = FIRST_CHUNK, 1
+        self._is_quick = False
         self._behind: deque[Future[object]] = deque()
         self._written: deque[tuple[int, int, Future[None]]] = deque()
         # Failed items by shard, of those that the database does not know to be done.
@@ -71,7 +75,7 @@ class Work:
                         self._shard(number, answer)
                     spent = max(self._monotonic() - began, 1e-6) / len(numbers)
                     fitting = int(CLAIM_SECONDS / spent)
-                    most = min(2 * self._at_once, MOST_CLAIMED)
+                    most = min(4 * self._at_once, MOST_CLAIMED)
                     self._at_once = max(1, min(fitting, most))
             except BaseException:
                 self._give_back()
@@ -99,27 +103,32 @@ class Work:
         batch = self.batch
         first = number * batch.size
         count = min(batch.size, batch.count - first)
-        shard = ShardFile(batch, number)
+        part = self._straight(number) or ShardFile(batch, number)
         try:
             at = failed = 0
             for chunk, answers in self._answered(first, count, answer):
                 failed += sum(["error" in one for one in answers])
-                self._write(partial(shard.put, first + at, chunk, answers))
+                self._write(partial(part.put, piece(batch, first + at, chunk, answers)))
                 at += len(chunk)
             if at != count:
                 raise BadData(f"it has {first + at} rows, not {batch.count}")
         except BaseException:
-            self._disk.submit(shard.drop)
+            self._disk.submit(part.drop)
             raise
-        self._written.append((number, failed, shard.closed(self._disk, self._closer)))
+        on_disk = part.closed(failed, self._disk, self._closer)
+        self._written.append((number, failed, on_disk))
         self._write(self._when_written)
 
     def _answered(
         self, first: int, count: int, answer: Answerer
     ) -> Iterator[tuple[Chunk, Answers]]:
-        """Chunk by chunk; the next is encoded while one is predicted."""
+        """Chunk by chunk; the next is encoded while one is predicted, if that takes long."""
         ahead: tuple[Chunk, Future[Answers]] | None = None
         for chunk in self._chunks(first, count, answer):
+            if self._is_quick and ahead is None:
+                # Two threads that are both in Python hand over its lock again and again.
+                yield chunk, self._predicted(answer, chunk)
+                continue
             found = self._network.submit(self._predicted, answer, chunk)
             if ahead is not None:
                 yield ahead[0], self._result(ahead[1])
@@ -151,9 +160,11 @@ class Work:
         began, count = self._monotonic(), len(chunk)
         answers = answer.predict(chunk.encoded)
         chunk.encoded.clear()
-        spent = max(chunk.seconds + self._monotonic() - began, 1e-6)
+        predicting = self._monotonic() - began
+        spent = max(chunk.seconds + predicting, 1e-6)
         fitting = int(count * CHUNK_SECONDS / spent)
         self._chunk = min(max(1, fitting), 2 * self._chunk, MOST_IN_CHUNK)
+        self._is_quick = predicting / count * self._chunk < QUICK
         self.unnoted += count
         return answers
 

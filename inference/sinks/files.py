@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO
 
+from registry import store
+
 # What a file system answers that cannot copy within itself.
 CANNOT = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM}
-
-
-SYNC_EVERY = 32 * 1024**2  # bytes, so that little is left to be waited for at the end
+COPIED_AT_ONCE = 32 * 1024**2  # bytes
 
 
 class Bytes:
-    """A file of pieces of bytes, or of many at once, each made when the one before is written."""
+    """A file of pieces of bytes."""
 
     def __init__(self, path: Path) -> None:
         self.file = path.open("wb")
 
-    def put(self, piece: bytes | Iterator[bytes]) -> None:
-        self.file.writelines([piece] if isinstance(piece, bytes) else piece)
+    def put(self, piece: Iterable[bytes]) -> None:
+        self.file.writelines(piece)
 
     def close(self) -> None:
         self.file.flush()
@@ -34,27 +33,55 @@ class Bytes:
         self.file.close()
 
 
-class Joined(Bytes):
-    """A file of other files behind a head, copied by the kernel where it can."""
+class Joined:
+    """A file of pieces and of other files behind a head, copied by the kernel where it can."""
 
     def __init__(self, path: Path, head: bytes = b"") -> None:
-        super().__init__(path)
-        if head:
-            self.put(head)
-            self.file.flush()
-        self._unsynced = 0
+        self.file = path.open("wb", buffering=0)
+        self.put([head])
+
+    def put(self, piece: Iterable[bytes]) -> None:
+        for some in piece:
+            left = memoryview(some)
+            while left:
+                left = left[self.file.write(left) :]
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return self.file.tell()
 
     def append(self, part: Path) -> None:
-        with part.open("rb") as source:
-            size = os.fstat(source.fileno()).st_size
-            self._copy(source, size)
-        self._unsynced += size
-        if self._unsynced > SYNC_EVERY:
-            os.fdatasync(self.file.fileno())
-            self._unsynced = 0
+        with part.open("rb", buffering=0) as source:
+            self._copy(source, os.fstat(source.fileno()).st_size)
 
-    def _copy(self, source: IO[bytes], left: int) -> None:
-        target = self.file
+    def begin_with(self, other: Path, size: int, tick: Callable[[], object]) -> None:
+        """Have the first bytes of another file instead of what it has."""
+        self.cut(0)
+        with other.open("rb", buffering=0) as source:
+            while left := size - self.size:
+                tick()
+                self._copy(source, min(left, COPIED_AT_ONCE))
+
+    def cut(self, size: int) -> None:
+        """Drop what stands behind these bytes."""
+        self.file.truncate(size)
+        self.file.seek(size)
+
+    def sync(self) -> None:
+        """Have on the disk what was written before; another thread may go on writing."""
+        os.fdatasync(self.file.fileno())
+
+    def close(self) -> None:
+        os.fsync(self.file.fileno())
+        self.file.close()
+
+    def drop(self) -> None:
+        self.file.close()
+
+    def _copy(self, source: IO[bytes], count: int) -> None:
+        """So many of the next bytes of the source. Raises OSError if it has fewer."""
+        target, left = self.file, count
         try:
             while left > 0:
                 copied = os.copy_file_range(source.fileno(), target.fileno(), left)
@@ -64,7 +91,9 @@ class Joined(Bytes):
         except OSError as error:
             if error.errno not in CANNOT:
                 raise
-        source.seek(-left, os.SEEK_END)
-        target.seek(0, os.SEEK_END)
-        shutil.copyfileobj(source, target)
-        target.flush()
+        while left > 0:
+            some = source.read(min(left, store.CHUNK))
+            if not some:
+                raise OSError(errno.EIO, "a file of results is shorter than it was")
+            self.put([some])
+            left -= len(some)

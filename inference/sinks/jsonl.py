@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,12 @@ class JsonLines:
         self.source, self.form = source, form
         self.is_plain = form is PLAIN and isinstance(source, jsonl.JsonLines)
 
-    def piece(self, results: Results) -> Iterator[bytes]:
-        for at in range(0, len(results.rows), AT_ONCE):
-            some = results.part(slice(at, at + AT_ONCE))
-            yield self._as_given(some) or lines(self._told(some))
+    def piece(self, results: Results) -> list[bytes]:
+        parts = [
+            results.part(slice(at, at + AT_ONCE))
+            for at in range(0, len(results.rows), AT_ONCE)
+        ]
+        return [self._as_given(one) or lines(self._told(one)) for one in parts]
 
     def part(self, path: Path) -> Part:
         return Bytes(path)

@@ -22,7 +22,7 @@ class Csv:
     def __init__(self, source: Source, layout: Layout) -> None:
         self.source, self.layout = source, layout
 
-    def piece(self, results: Results) -> bytes:
+    def piece(self, results: Results) -> list[bytes]:
         cells = self.source.cells
         lines = []
         for at, row in enumerate(results.rows):
@@ -31,7 +31,7 @@ class Csv:
             before = [row] if results.ranks is None else [results.ranks[at], row]
             after = answer_cells(answer, self.layout.outputs)
             lines.append([_text(one) for one in (*before, *given, *after)])
-        return self._written(lines)
+        return [self._written(lines)]
 
     def part(self, path: Path) -> Part:
         return Bytes(path)
