@@ -14,7 +14,7 @@ from inference.batch import BatchRun
 from inference.cache import ModelCache
 from inference.forms import FORMS
 from inference.shards import Files, write_items
-from inference.sinks.files import Bytes
+from inference.sinks.files import Joined
 from inference.sources.jsonl import JsonLines
 from registry import logs, store
 from registry.errors import Problem
@@ -363,7 +363,7 @@ def test_a_full_disk_is_called_so(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Bytes, "put", full)
+    monkeypatch.setattr(Joined, "put", full)
     run(task, cache)
     assert (task.state, task.reason) == (State.FAILED, "disk_full")
 

@@ -80,7 +80,7 @@ def test_what_was_chosen_stays_chosen_after_the_worker_dies(
     task = placed(["late", "tiny"], 10)
     gather = Lead._gather
 
-    def die(self: Lead, most: int | None = None) -> None:
+    def die(self: Lead) -> None:
         raise SystemExit
 
     monkeypatch.setattr(Lead, "_gather", die)  # after the first shard

@@ -14,6 +14,7 @@ from inference.batch import BatchRun
 from inference.bulk import Batch, ByModel
 from inference.cache import ModelCache
 from inference.claims import HELD, Claims, in_need
+from inference.gathering import Gathering
 from inference.helping import Helper
 from inference.models import Shard
 from inference.shards import Files, write_items
@@ -217,6 +218,7 @@ def test_a_file_that_is_gone_is_computed_again(
 
     monkeypatch.setattr(Files, "missing", lose)
     monkeypatch.setattr(lead, "GATHERED_AT_ONCE", 0)
+    monkeypatch.setattr(Gathering, "part", lambda self, number: None)
     BatchRun(task, inference_node, cache).run()
     task.refresh_from_db()
     assert task.state == State.COMPLETED
