@@ -30,6 +30,7 @@ ALL: dict[str, Words] = {
     "overhead": lambda server: [],
     "batch": lambda server: [],
     "footprint": lambda server: [],
+    "zipf": lambda server: [],
     # A million takes a quarter of an hour: python -m bench.flat
     "flat": lambda server: ["--requests", "200000"],
 }

@@ -71,9 +71,9 @@ def _branch(letters: int) -> nn.Sequential:
 MODULES: dict[str, type[nn.Module]] = {"tiny": Tiny, "dta": Dta}
 
 
-def make(name: str, weights: Path | None = None) -> nn.Module:
-    """The module with its weights, or with those that its name always gives."""
-    torch.manual_seed(len(name))
+def make(name: str, weights: Path | None = None, seed: int | None = None) -> nn.Module:
+    """The module with its weights, with those of a seed, or with those that its name always gives."""
+    torch.manual_seed(len(name) if seed is None else seed)
     module = MODULES[name]().eval()
     if weights is not None:
         module.load_state_dict(load_file(weights))
@@ -103,10 +103,10 @@ def spoilt(name: str) -> dict[str, Any]:
     return {**item, field: item[field][:-1]}
 
 
-def write(name: str, directory: Path) -> None:
+def write(name: str, directory: Path, seed: int | None = None) -> None:
     """The model as a directory that Compass registers."""
     directory.mkdir(parents=True)
-    save_file(make(name).state_dict(), directory / "model.safetensors")
+    save_file(make(name, seed=seed).state_dict(), directory / "model.safetensors")
     schema = {"type": "object", "properties": {}}
     files: dict[str, Any] = {
         "config": {"recipe": f"bench_{name}", "params": {}, "versions": {}},
