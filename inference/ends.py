@@ -22,20 +22,22 @@ class Ends:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def add(self, some: list[End]) -> None:
-        text = "".join(f"{one.end} {one.failed}\n" for one in some)
+    def add(self, first: int, some: list[End]) -> None:
+        """Note the shards from the number `first` on."""
+        lines = (f"{n} {one.end} {one.failed}\n" for n, one in enumerate(some, first))
         with self.path.open("a") as file:
-            file.write(text)
+            file.write("".join(lines))
 
     def read(self, size: int) -> list[End]:
         """Those that lie within so many bytes."""
         found: list[End] = []
         for line in self.path.read_bytes().split(b"\n")[:-1]:
             try:
-                end, failed = map(int, line.split(b" "))
+                number, end, failed = map(int, line.split(b" "))
             except ValueError:
                 break
-            if end > size or (found and end < found[-1].end):
+            last = found[-1].end if found else 0
+            if number != len(found) or not last <= end <= size:
                 break
             found.append(End(end, failed))
         return found

@@ -29,7 +29,7 @@ class Gathering:
         self.batch, self.shards = batch, 0
         self.path = batch.files.gathered(attempt)
         self._ends = Ends(self.path.with_suffix(".ends"))
-        self._unsynced: list[End] = []
+        self._synced, self._unsynced = 0, list[End]()
         self._promised = (
             -1
         )  # the shard behind the last that is to be written straight into it
@@ -54,8 +54,8 @@ class Gathering:
             path, ends = found
             whole.begin_with(path, ends[-1].end, tick)
             whole.sync()
-            self._ends.add(ends)
-            self.shards = len(ends)
+            self._ends.add(0, ends)
+            self.shards = self._synced = len(ends)
         for one in earlier:
             one.unlink(missing_ok=True)
             one.with_suffix(self.path.suffix).unlink(missing_ok=True)
@@ -94,7 +94,8 @@ class Gathering:
             if ended := self._unsynced[:]:
                 assert isinstance(self._whole, Joined)
                 self._whole.sync()
-                self._ends.add(ended)
+                self._ends.add(self._synced, ended)
+                self._synced += len(ended)
                 del self._unsynced[: len(ended)]
 
     def publish(self) -> None:
@@ -119,11 +120,14 @@ class Gathering:
 
     def _found(self, ends: Path) -> tuple[Path, list[End]]:
         """What an earlier attempt has, here or already in its place."""
-        path = ends.with_suffix(self.path.suffix)
+        path, results = ends.with_suffix(self.path.suffix), self.batch.files.results
         try:
-            if not path.exists():
-                path = self.batch.files.results
-            return path, Ends(ends).read(path.stat().st_size)
+            if path.exists():
+                return path, Ends(ends).read(path.stat().st_size)
+            size = results.stat().st_size
+            found = Ends(ends).read(size)
+            is_whole = len(found) == self.batch.shards and found[-1].end == size
+            return results, found if is_whole else []
         except OSError as error:
             log.info("%s cannot be taken over: %s", path, error)
             return path, []

@@ -143,8 +143,12 @@ def test_what_the_disk_lost_is_computed_again(
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"junk\n", b"53 0\n9", b"53 0\n40 0\n", b"\0\0\0"]
-)
+    "text",
+    [
+        b"", b"junk\n", b"FIRST\n1 9", b"FIRST\n1 40 0\n", b"\0\0\0", b"FIRST\nFIRST\n",
+        b"4 600 0\n5 700 0\n", b"FIRST\n2 300 0\n", b"-1 0 0\n",
+    ],
+)  # fmt: skip
 def test_ends_that_are_damaged_are_not_believed(
     task: Task,
     inference_node: Node,
@@ -155,7 +159,7 @@ def test_ends_that_are_damaged_are_not_believed(
     files = stop_after(task, inference_node, cache, 24)
     ends = files.gathered(1).with_suffix(".ends")
     first = ends.read_bytes().split(b"\n")[0]
-    ends.write_bytes(text.replace(b"53 0", first))
+    ends.write_bytes(text.replace(b"FIRST", first))
     assert again() == ALL
 
 
@@ -165,6 +169,18 @@ def test_a_file_without_its_ends_is_begun_anew(
     files = stop_after(task, inference_node, cache, 24)
     files.gathered(1).with_suffix(".ends").unlink()
     assert again() == ALL
+
+
+def test_ends_that_a_late_worker_noted_of_a_file_that_is_gone_are_not_believed(
+    task: Task, inference_node: Node, cache: ModelCache, again: Callable[[], list[Any]]
+) -> None:
+    """Results stand in their place, of which the ends are not."""
+    files = stop_after(task, inference_node, cache, 24)
+    files.gathered(1).unlink()
+    files.results.parent.mkdir(parents=True)
+    files.results.write_bytes(b"x" * 10_000)
+    assert again() == ALL
+    assert answered() == 24 + 40
 
 
 def test_results_that_were_published_before_the_worker_died_are_taken_as_they_are(
