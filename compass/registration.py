@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-if TYPE_CHECKING:
-    from compass.client import Compass
+from compass.calls import Calls, CompassError
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +18,7 @@ LONGEST_PAUSE = 60.0  # seconds
 class Registration:
     """Registers, beats, and registers again when the registry does not know it any more."""
 
-    def __init__(self, client: Compass, body: Mapping[str, Any]) -> None:
+    def __init__(self, client: Calls, body: Mapping[str, Any]) -> None:
         self.client, self.body = client, dict(body)
         self.service_id = ""
         self.interval = FIRST_PAUSE
@@ -37,8 +36,6 @@ class Registration:
 
     def close(self) -> None:
         """Stop beating and leave the registry."""
-        from compass.client import CompassError
-
         self._closed.set()
         self._thread.join()
         if self.service_id:
@@ -49,8 +46,6 @@ class Registration:
 
     def step(self) -> float:
         """Register or beat once; the seconds until the next time."""
-        from compass.client import CompassError
-
         try:
             if self.service_id:
                 self.client.post(f"services/{self.service_id}/heartbeat", patience=0)

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import amqp
 import celery
 import httpx
 import kombu
@@ -42,7 +43,7 @@ WEIGHTS = {
 }
 AWAY = (
     OSError, psutil.Error, redis.RedisError, sqlite3.Error, psycopg.Error,
-    kombu.exceptions.KombuError, httpx.HTTPError, services.NotHere,
+    kombu.exceptions.KombuError, amqp.AMQPError, httpx.HTTPError, services.NotHere,
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from compass import client, remote
+from compass import calls, client, remote
 from compass.client import Compass, CompassError
 from compass.registration import LONGEST_PAUSE, Registration
 
@@ -33,7 +33,7 @@ class Seconds:
 @pytest.fixture
 def seconds(monkeypatch: pytest.MonkeyPatch) -> Seconds:
     clock = Seconds()
-    for module in (client, remote):
+    for module in (calls, client, remote):
         monkeypatch.setattr(module, "time", clock)
     return clock
 

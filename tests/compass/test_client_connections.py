@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from compass import client
+from compass import calls
 from compass.client import Compass, CompassError
 from inference import worker
 from registry.models import ModelVersion
@@ -73,7 +73,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     found: list[float] = []
-    monkeypatch.setattr(client.time, "sleep", found.append)
+    monkeypatch.setattr(calls.time, "sleep", found.append)
     return found
 
 
