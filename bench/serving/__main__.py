@@ -21,7 +21,7 @@ from bench.report import Report
 from bench.serving import models, table
 from bench.serving.catalog import BY_NAME, COMPASS, PEERS
 from bench.serving.install import ENVIRONMENTS
-from bench.serving.measure import Turns, as_json
+from bench.serving.measure import Contender, as_json
 from bench.serving.server import NotMeasured, Server
 from bench.serving.starting import free_ports, running
 from bench.serving.table import Found
@@ -75,7 +75,7 @@ def names(text: str) -> list[str]:
 
 def begin(
     stack: ExitStack, found: Found, options: argparse.Namespace, model: str, ports: Iterator[int]
-) -> Iterator[Turns]:  # fmt: skip
+) -> Iterator[Contender]:  # fmt: skip
     """Start what was asked for, one after the other; what does not start is noted."""
     for peer in PEERS:
         for variant in (
@@ -84,7 +84,7 @@ def begin(
             name = f"{peer.name} {variant}"
             try:
                 begun = running(peer, variant, model, next(ports), options.peers_in)
-                one = Turns(peer, stack.enter_context(begun), model)
+                one = Contender(peer, stack.enter_context(begun), model)
                 for clients in options.clients:
                     one.warm(clients, min(FIRST_WARM, options.seconds))
                 one.server.pause()
@@ -97,7 +97,7 @@ def begin(
 
 
 def rounds(
-    found: Found, options: argparse.Namespace, model: str, turns: list[Turns]
+    found: Found, options: argparse.Namespace, model: str, turns: list[Contender]
 ) -> None:
     """Every server in turn, in each round and for each number of clients."""
     for number in range(options.rounds):
@@ -117,7 +117,7 @@ def rounds(
 
 
 def finish(
-    found: Found, report: Report, options: argparse.Namespace, model: str, turns: list[Turns]
+    found: Found, report: Report, options: argparse.Namespace, model: str, turns: list[Contender]
 ) -> None:  # fmt: skip
     """Memory, and what becomes of good requests beside bad ones."""
     for one in turns:

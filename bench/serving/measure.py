@@ -31,7 +31,7 @@ class Figures:
     example: str = ""  # of what went wrong
 
 
-class Turns:
+class Contender:
     """A running server and what it is asked; it stands still between its turns."""
 
     def __init__(self, peer: Peer, server: Server, model: str) -> None:
