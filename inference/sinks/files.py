@@ -38,7 +38,11 @@ class Joined:
 
     def __init__(self, path: Path, head: bytes = b"") -> None:
         self.file = path.open("wb", buffering=0)
-        self.put([head])
+        try:
+            self.put([head])
+        except BaseException:
+            self.file.close()
+            raise
 
     def put(self, piece: Iterable[bytes]) -> None:
         for some in piece:
