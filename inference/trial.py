@@ -1,20 +1,17 @@
 """Loads one model and lets it answer its examples, within limits; says how that went as JSON.
 
 A process of its own, which knows neither the database nor any secret:
-`python -m inference.trial PREDICTOR DIRECTORY BYTES`.
+`python -m inference.trial PARENT PREDICTOR DIRECTORY BYTES`.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import resource
-import sys
 from pathlib import Path
 from typing import Any
 
-from registry import recipes
+from registry import confined, recipes
 from registry.errors import BadItem, Problem
 
 CPU_SECONDS = 100
@@ -26,7 +23,7 @@ LONGEST = 300  # characters of a reason
 def look(predictor: str, directory: Path, memory: int) -> dict[str, Any]:
     """What came of it: `{signature}` where the files alone tell it, or `{error: {code, detail}}`."""
     kind = recipes.load(predictor)
-    _hold(memory)
+    confined.hold(memory)
     try:
         examine = getattr(kind, "examine", None)
         model = examine(directory) if examine else kind.load(directory, "cpu")
@@ -63,15 +60,6 @@ def _answer(model: Any, directory: Path, signature: dict[str, Any] | None) -> No
             raise ValueError(f"{len(answers)} answers to {len(encoded)} examples")
 
 
-def _hold(memory: int) -> None:
-    """Allow that many bytes more than are taken now, no file, and no core."""
-    status = Path("/proc/self/status").read_text()
-    taken = re.search(r"VmData:\s+(\d+) kB", status)
-    data = (int(taken[1]) * 1024 if taken else 0) + memory
-    resource.setrlimit(resource.RLIMIT_DATA, (data, data))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-
-
 def _clean(text: str, directory: Path) -> str:
     """One line without a path."""
     line = " ".join(text.split())
@@ -81,16 +69,8 @@ def _clean(text: str, directory: Path) -> str:
 
 
 def main() -> None:
-    predictor, directory, memory = sys.argv[1:]
-    told = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the model prints is no answer
-    os.nice(10)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
-    found = look(predictor, Path(directory), int(memory))
-    told.write(f"\n{json.dumps(found)}")
-    told.flush()
-    os._exit(0)  # threads of a runtime may not let go
+    (predictor, directory, memory), told = confined.begin(CPU_SECONDS)
+    confined.tell(told, look(predictor, Path(directory), int(memory)))
 
 
 if __name__ == "__main__":

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import signal
 import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
-
+from registry import confined
 from registry.errors import CATALOGUE, Problem
 
 log = logging.getLogger(__name__)
@@ -23,7 +19,6 @@ LONGEST = 120.0  # seconds, of which importing torch takes some
 PATIENCE = 30.0  # seconds to wait for the turn
 SPARE = 768 * 1024**2  # bytes of memory for any model
 TIMES = 4  # the size of its files, besides
-KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "TMPDIR")
 
 _turn = threading.BoundedSemaphore(1)  # it costs as much as a worker
 
@@ -45,27 +40,15 @@ def run(directory: Path, predictor: str) -> dict[str, Any]:
 def _run(directory: Path, predictor: str) -> dict[str, Any]:
     size = sum(one.stat().st_size for one in directory.iterdir())
     memory = SPARE + TIMES * size
-    command = [sys.executable, "-m", MODULE, predictor, str(directory), str(memory)]
-    variables = {name: os.environ[name] for name in KEPT if name in os.environ}
-    variables |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    arguments = [predictor, str(directory), str(memory)]
     try:
-        ended = subprocess.run(  # noqa: S603
-            command,
-            cwd=settings.BASE_DIR,
-            env=variables,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=LONGEST,
-            check=False,
-        )
+        ended = confined.run(MODULE, arguments, seconds=LONGEST)
     except subprocess.TimeoutExpired:
         raise bad(f"Loading it took longer than {LONGEST:g} s.") from None
-    told = ended.stdout[-4 * 1024**2 :].rpartition(b"\n")[2]
-    try:
-        found: dict[str, Any] = json.loads(told)
-    except ValueError:
-        log.warning("A model's trial ended: %r", ended.stderr[-4000:])
-        raise bad(f"Loading it ended {_how(ended.returncode, memory)}.") from None
+    found = ended.found
+    if found is None:
+        log.warning("A model's trial ended: %r", ended.last_words)
+        raise bad(f"Loading it ended {_how(ended.code, memory)}.")
     if error := found.get("error"):
         code = error["code"] if error["code"] in CATALOGUE else "bad_model"
         raise Problem(code, error["detail"])
