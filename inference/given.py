@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
@@ -14,6 +16,9 @@ from registry.archives import Growth
 from registry.dialect import read_number
 from registry.errors import BadData, Problem
 from registry.models import Upload
+
+if TYPE_CHECKING:
+    from inference.sources import Source
 
 MOST_ROWS = 100_000_000
 LAYOUTS = ("csv", "jsonl", "parquet", "smi", "fasta")
@@ -52,7 +57,7 @@ class Given:
 
     def count(self) -> int:
         """The number of items. Raises BadData, and Problem `too_many_items`."""
-        found = rows_of(self.dataset, self.layout)
+        found = self._rows()
         if self.proteins is not None:
             found *= rows_of(self.proteins, "fasta")
         if found > MOST_ROWS:
@@ -96,11 +101,23 @@ class Given:
 
     def head(self) -> list[dict[str, Any]]:
         """The first items, to find a model that takes them."""
+        items = [item for _, item in self._source.head(HEAD)]
+        return [_guessed(one) for one in items] if self.layout == "csv" else items
+
+    @cached_property
+    def _source(self) -> Source:
         from inference.sources import open_source
 
-        source = open_source(0, {"source": self.source({})}, {})
-        items = [item for _, item in source.head(HEAD)]
-        return [_guessed(one) for one in items] if self.layout == "csv" else items
+        return open_source(0, {"source": self.source({})}, {})
+
+    def _rows(self) -> int:
+        if self.layout != "parquet":
+            return rows_of(self.dataset, self.layout)
+        with missing_refused():
+            count: int = self._source.looked.rows  # type: ignore[attr-defined]
+        if not count:
+            raise BadData("it has no rows")
+        return count
 
 
 def given(fields: Mapping[str, Any], user: Any) -> Given:
@@ -143,22 +160,24 @@ def sides(schema: Mapping[str, Any]) -> dict[str, str | None]:
 def rows_of(upload: Upload, layout: str) -> int:
     """Its number of items. Raises BadData, and Problem `unknown_dataset` if its file is gone."""
     path = uploads.dataset_path(upload)
-    try:
-        if layout == "parquet":
-            from inference.sources.arrow import open_parquet
-
-            count = int(open_parquet(path).metadata.num_rows)
-        elif upload.rows is not None:
+    with missing_refused():
+        if upload.rows is not None:
             count = upload.rows
         else:
             growth = Growth(path.stat().st_size, settings.ENVIRONMENT.upload_limit, int)
             kind = sniff.type_of(upload.filename)
             count = contents.inspect(path, kind, growth).rows or 0
-    except FileNotFoundError:
-        raise Problem("unknown_dataset", "The upload's file is gone.") from None
     if not count:
         raise BadData("it has no rows")
     return count
+
+
+@contextmanager
+def missing_refused() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise Problem("unknown_dataset", "The upload's file is gone.") from None
 
 
 def layout_of(filename: str) -> str:

@@ -23,7 +23,7 @@ LONGEST = 300  # characters of a reason
 def look(predictor: str, directory: Path, memory: int) -> dict[str, Any]:
     """What came of it: `{signature}` where the files alone tell it, or `{error: {code, detail}}`."""
     kind = recipes.load(predictor)
-    confined.hold(memory)
+    confined.hold(memory, 0, CPU_SECONDS)
     try:
         examine = getattr(kind, "examine", None)
         model = examine(directory) if examine else kind.load(directory, "cpu")
@@ -69,7 +69,7 @@ def _clean(text: str, directory: Path) -> str:
 
 
 def main() -> None:
-    (predictor, directory, memory), told = confined.begin(CPU_SECONDS)
+    (predictor, directory, memory), told = confined.begin()
     confined.tell(told, look(predictor, Path(directory), int(memory)))
 
 

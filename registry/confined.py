@@ -106,9 +106,8 @@ def _end(child: subprocess.Popen[bytes]) -> None:
             pipe.close()
 
 
-def begin(processor: int) -> tuple[list[str], TextIO]:
-    """Die with the parent, step back behind all others, dump no core, and use that many seconds of a
-    processor; the arguments, and where to `tell`."""
+def begin() -> tuple[list[str], TextIO]:
+    """Die with the parent, step back behind all others; the arguments, and where to `tell`."""
     parent, *arguments = sys.argv[1:]
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(parent):
@@ -116,16 +115,17 @@ def begin(processor: int) -> tuple[list[str], TextIO]:
     told = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the work prints is no answer
     os.nice(10)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # At the soft limit SIGXCPU says why it ends; at the hard one comes SIGKILL.
-    resource.setrlimit(resource.RLIMIT_CPU, (processor, processor + 5))
     told.write(f"{BEGUN}\n")
     told.flush()
     return arguments, told
 
 
-def hold(memory: int, written: int = 0) -> None:
-    """Allow that many bytes of memory more than are taken now, and files of so many bytes."""
+def hold(memory: int, written: int, processor: int) -> None:
+    """Allow that many bytes of memory more than are taken now, files of so many bytes, so many
+    seconds of a processor, and no core."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # At the soft limit SIGXCPU says why it ends; at the hard one comes SIGKILL.
+    resource.setrlimit(resource.RLIMIT_CPU, (processor, processor + 5))
     status = Path("/proc/self/status").read_text()
     taken = re.search(r"VmData:\s+(\d+) kB", status)
     data = (int(taken[1]) * 1024 if taken else 0) + memory

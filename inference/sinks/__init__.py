@@ -104,18 +104,24 @@ class Layout:
 def open_sink(
     source: Source, form: Form, params: Mapping[str, Any], outputs: Mapping[str, Any]
 ) -> Sink:
-    """The sink that a task's parameters name; `outputs` is the schema of an answer."""
+    """The sink that a task's parameters name; `outputs` is the schema of an answer.
+
+    The source is asked for its columns once there are results, when it is prepared.
+    """
     name, is_ranked = params.get("format") or "jsonl", bool(params.get("top"))
     if name == "jsonl":
         from inference.sinks.jsonl import JsonLines
 
         return JsonLines(source, form)
-    given = ("input",) if source.columns is None else source.columns
-    layout = Layout(given, outputs.get("properties") or {}, is_ranked)
+
+    def lay_out() -> Layout:
+        given = ("input",) if source.columns is None else source.columns
+        return Layout(given, outputs.get("properties") or {}, is_ranked)
+
     if name == "csv":
         from inference.sinks.table import Csv
 
-        return Csv(source, layout)
+        return Csv(source, lay_out)
     from inference.sinks.arrow import Parquet
 
-    return Parquet(source, layout)
+    return Parquet(source, lay_out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,12 @@ TYPES = {"number": "float64", "integer": "int64", "boolean": "bool", "string": "
 class Parquet:
     suffix = ".parquet"
 
-    def __init__(self, source: Source, layout: Layout) -> None:
-        self.source, self.layout = source, layout
+    def __init__(self, source: Source, lay_out: Callable[[], Layout]) -> None:
+        self.source, self._lay_out = source, lay_out
+
+    @cached_property
+    def layout(self) -> Layout:
+        return self._lay_out()
 
     @cached_property
     def schema(self) -> Any:

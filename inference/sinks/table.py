@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,12 @@ class Csv:
 
     suffix = ".csv"
 
-    def __init__(self, source: Source, layout: Layout) -> None:
-        self.source, self.layout = source, layout
+    def __init__(self, source: Source, lay_out: Callable[[], Layout]) -> None:
+        self.source, self._lay_out = source, lay_out
+
+    @cached_property
+    def layout(self) -> Layout:
+        return self._lay_out()
 
     def piece(self, results: Results) -> list[bytes]:
         cells = self.source.cells

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 
-from inference.sources import Record, Records, Tick, together, write_aside
+from inference import strange
+from inference.sources import AT_ONCE, Record, Records, Tick, write_aside
+from inference.sources.marks import Marks
 from inference.texts import Typed
-from registry.errors import BadData
 
-AT_ONCE = 4096  # rows in memory while the file is unpacked
-LARGEST_GROUP = 1024**3  # bytes that a group of rows says it has
+HEAD = 100  # rows that are looked at first
 
 
 class Slot(NamedTuple):
@@ -25,7 +25,10 @@ class Slot(NamedTuple):
 
 
 class Parquet:
-    """The rows are unpacked beside the task first, in parts that can each be read alone."""
+    """The rows are unpacked beside the task first, in parts that can each be read alone.
+
+    That is done by another process; this one reads only what that one has written.
+    """
 
     delimiter = ","
 
@@ -33,42 +36,47 @@ class Parquet:
         self, path: Path, home: Path, typed: Typed, common: Mapping[str, Any]
     ) -> None:
         self.path, self.typed, self.common = path, typed, common
-        self.unpacked = home / "items.arrow"
+        self.unpacked, self.marks = home / "items.arrow", Marks(home / "marks.npy")
+
+    @cached_property
+    def looked(self) -> strange.Look:
+        """The first rows, and how many there are. Raises BadData, and Problem `busy`."""
+        return strange.look(self.path, HEAD)
 
     @cached_property
     def schema(self) -> Any:
-        return plain(open_parquet(self.path).schema_arrow)
+        if not self.marks.exist():
+            return self.looked.first.schema
+        with self._reader() as reader:
+            return reader.schema
 
     @property
     def columns(self) -> tuple[str, ...] | None:
         return tuple(self.schema.names)
 
     def prepare(self, every: int, tick: Tick) -> int:
-        if not self.unpacked.exists():
+        if not self.marks.exist():
             write_aside(self.unpacked, lambda aside: self._unpack(aside, every, tick))
-        with self._reader() as reader:
-            whole = max(reader.num_record_batches - 1, 0)
-            last = reader.get_batch(whole).num_rows if reader.num_record_batches else 0
-            return int(self._every(reader) * whole + last)
+            self.marks.write(every, self._starts, lambda: self._count)
+        return self.marks.count
 
     def read(self, first: int, count: int) -> Iterator[Records]:
-        return together(self._each(first, count))
-
-    def _each(self, first: int, count: int) -> Iterator[Record]:
+        number, at = self.marks.before(first)
         with self._reader() as reader:
-            every = self._every(reader)
-            while count > 0 and first // every < reader.num_record_batches:
-                batch, start = reader.get_batch(first // every), first % every
-                some = batch.slice(start, count)
-                for place, row in enumerate(some.to_pylist(), start):
-                    yield Slot(batch, place), self._item(row)
-                first, count = first + some.num_rows, count - some.num_rows
+            while count > 0 and number < reader.num_record_batches:
+                batch = reader.get_batch(number)
+                start = max(first - at, 0)
+                for place in range(start, min(start + count, batch.num_rows), AT_ONCE):
+                    some = batch.slice(place, min(AT_ONCE, start + count - place))
+                    slots = [Slot(batch, place + n) for n in range(some.num_rows)]
+                    yield slots, [self._item(row) for row in some.to_pylist()]
+                count -= max(0, min(batch.num_rows - start, count))
+                number, at = number + 1, at + batch.num_rows
 
     def head(self, count: int) -> Iterator[Record]:
-        for batch in open_parquet(self.path).iter_batches(batch_size=count):
+        for batch in self.looked.first.slice(0, count).to_batches():
             for place, row in enumerate(batch.to_pylist()):
                 yield Slot(batch, place), self._item(row)
-            return
 
     def shown(self, raw: Any, item: Any) -> Any:
         return raw.batch.slice(raw.place, 1).to_pylist()[0]
@@ -99,77 +107,7 @@ class Parquet:
 
         return pyarrow.ipc.open_file(pyarrow.memory_map(str(self.unpacked)))
 
-    def _every(self, reader: Any) -> int:
-        return max(1, reader.get_batch(0).num_rows) if reader.num_record_batches else 1
-
     def _unpack(self, aside: Path, every: int, tick: Tick) -> None:
-        """Write parts of `every` rows, for the groups of rows in the file may be of any size."""
-        import pyarrow
-
-        file, most = open_parquet(self.path), settings.ENVIRONMENT.upload_limit
-        schema = plain(file.schema_arrow)
-        with pyarrow.OSFile(str(aside), "wb") as out:
-            writer = pyarrow.ipc.new_file(out, schema)
-            held: list[Any] = []
-            try:
-                for batch in file.iter_batches(batch_size=min(every, AT_ONCE)):
-                    tick()
-                    rows = pyarrow.Table.from_batches([batch]).cast(schema)
-                    held += rows.to_batches()
-                    while sum(one.num_rows for one in held) >= every:
-                        rows = pyarrow.Table.from_batches(held, schema)
-                        self._part(writer, rows.slice(0, every), most, out)
-                        held = rows.slice(every).to_batches()
-                if held:
-                    rows = pyarrow.Table.from_batches(held, schema)
-                    self._part(writer, rows, most, out)
-            except (pyarrow.ArrowException, OSError) as error:
-                raise BadData(
-                    f"the Parquet file cannot be read: {_text(error)}"
-                ) from None
-            writer.close()
-
-    def _part(self, writer: Any, rows: Any, most: int, out: Any) -> None:
-        for batch in rows.combine_chunks().to_batches():
-            writer.write_batch(batch)
-        if out.tell() > most:
-            raise BadData(f"the Parquet file unpacks to more than {most:,} bytes")
-
-
-def plain(schema: Any) -> Any:
-    """The schema without dictionaries, which a file of parts cannot change from part to part."""
-    import pyarrow
-
-    fields = [
-        one.with_type(one.type.value_type)
-        if pyarrow.types.is_dictionary(one.type)
-        else one
-        for one in schema
-    ]
-    return pyarrow.schema(fields)
-
-
-def open_parquet(path: Path) -> Any:
-    """The Parquet file at `path`. Raises BadData."""
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        file = parquet.ParquetFile(path)
-        about = file.metadata
-        sizes = (
-            about.row_group(n).total_byte_size for n in range(about.num_row_groups)
-        )
-        if max(sizes, default=0) > LARGEST_GROUP:
-            text = f"a group of rows has more than {LARGEST_GROUP:,} bytes"
-            raise BadData(f"the Parquet file cannot be read: {text}")
-        names = file.schema_arrow.names
-    except (pyarrow.ArrowException, OSError) as error:
-        raise BadData(f"the Parquet file cannot be read: {_text(error)}") from None
-    if len(set(names)) != len(names):
-        raise BadData("the Parquet file has a column twice")
-    return file
-
-
-def _text(error: Exception) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        most = settings.ENVIRONMENT.upload_limit
+        found = strange.unpack(self.path, aside, every, most, tick)
+        self._count, self._starts = found
