@@ -32,12 +32,14 @@ def work(order: dict[str, Any]) -> dict[str, Any]:
     try:
         file = parquet.ParquetFile(order["path"], memory_map=True)
         schema, said = light.check(file), file.metadata.num_rows
-        with pyarrow.OSFile(order["target"], "wb") as out:
-            with pyarrow.ipc.new_file(out, schema) as writer:
-                parts = Parts(writer, schema, order["every"])
-                for batch in _first(light.rows(file, schema), order["count"]):
-                    parts.add(_checked(batch, parts.rows))
-                parts.flush()
+        with (
+            pyarrow.OSFile(order["target"], "wb") as out,
+            pyarrow.ipc.new_file(out, schema) as writer,
+        ):
+            parts = Parts(writer, schema, order["every"])
+            for batch in _first(light.rows(file, schema), order["count"]):
+                parts.add(_checked(batch, parts.rows))
+            parts.flush()
     except light.Refused as error:
         return {"error": str(error)}
     except MemoryError:
