@@ -48,7 +48,7 @@ class Lines:
             found = self._records(file)
             yield from itertools.islice(found, first - record, first - record + count)
 
-    def head(self, count: int) -> Iterator[Record]:
+    def head(self, count: int | None) -> Iterator[Record]:
         with self.path.open("rb") as file:
             if file.read(len(BOM)) != BOM:
                 file.seek(0)

@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 from django.core.management import CommandError, call_command
+from pyarrow import parquet
 
 from inference import worker
+from registry import store
 from registry.models import ModelVersion, Second
 from tests.inference import tiny
 
@@ -72,9 +75,59 @@ def test_a_bad_item_is_shown_and_the_exit_code_is_1(
     assert "error: x must be a number" in out.getvalue()
 
 
+def test_a_parquet_file_is_read_and_leaves_nothing(
+    version: ModelVersion, tmp_path: Path
+) -> None:
+    file = tmp_path / "items.parquet"
+    parquet.write_table(pyarrow.table({"x": [-1.0 * n for n in range(450)]}), file)
+    body = json.loads(run("predict", "tiny", "--file", str(file), "--json"))
+    assert [one["y"] for one in body["outputs"]] == [-2.0 * n for n in range(450)]
+    assert list((store.root() / "aside").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "side", "answers"),
+    [
+        ("l.smi", "CCO ethanol\n# one\n\nC\n", ("--protein", "MKV"), [303, 301]),
+        ("p.fasta", ">P1 kinase\nMK\nV\n>P2\nM\n", ("--ligand", "CC"), [302, 102]),
+        ("l.csv", "smiles\nCC\nC\n", ("--protein", "M"), [102, 101]),
+    ],
+)
+def test_molecules_and_sequences_are_read_with_what_all_have(
+    db: None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    name: str,
+    content: str,
+    side: tuple[str, str],
+    answers: list[int],
+) -> None:
+    def encode(self: Any, item: Any) -> float:
+        return 100.0 * len(item["sequence"]) + len(item["smiles"])
+
+    monkeypatch.setattr(tiny.Predictor, "encode", encode)
+    text = {"type": "string"}
+    inputs = {"type": "object", "properties": {"smiles": text, "sequence": text}}
+    tiny.make_version("dta", signature={"inputs": inputs, "outputs": {}})
+    file = tmp_path / name
+    file.write_text(content)
+    body = json.loads(run("predict", "dta", "--file", str(file), *side, "--json"))
+    assert [one["y"] for one in body["outputs"]] == [2 * n for n in answers]
+
+
+def test_a_file_whose_items_the_model_has_no_place_for_is_refused(
+    version: ModelVersion, tmp_path: Path
+) -> None:
+    file = tmp_path / "l.smi"
+    file.write_text("C\n")
+    with pytest.raises(CommandError, match="have no ligand"):
+        run("predict", "tiny", "--file", str(file))
+
+
 @pytest.mark.parametrize(
     ("args", "code"),
     [
+        (("tiny", "--input", "{}", "--protein", "M"), 2),
         (("none", "--input", "{}"), 1),
         (("a b", "--input", "{}"), 2),
         (("tiny", "--input", "{x"), 2),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from django.conf import settings
 from inference import datasets, gateway, loading, predictor, routes
 from inference.cache import ModelCache
 from inference.fallback import MOST, first_served, listed
+from inference.given import SIDES
 from inference.routes import Found
 from registry.addresses import parse
 from registry.errors import Problem
@@ -36,8 +37,12 @@ class Command(Base):
             "--input", action="append", metavar="JSON", help="one item; may be repeated"
         )
         source.add_argument(
-            "--file", help="items as .jsonl, .csv or .csv.gz; - is standard input"
+            "--file",
+            help="items as .csv, .csv.gz, .jsonl, .parquet, .smi or .fasta; "
+            "- is standard input",
         )
+        parser.add_argument("--protein", help="that of every item of the file")
+        parser.add_argument("--ligand", help="that of every item of the file")
         parser.add_argument(
             "--key", help="the same key, the same side of an alias's split"
         )
@@ -49,11 +54,11 @@ class Command(Base):
             raise WrongUse(f"At most {MOST} models can be named.")
         for address in addresses:
             parse(address)
-        read = _items(options)
+        read, common = _items(options), _common(options)
 
         def serve(address: str, _: float) -> tuple[Found, list[Any], list[Any]]:
             found = routes.find_for(address, options["key"])
-            items = _typed(read, found)
+            items = _typed(read, found, common)
             return found, items, list(self._answers(found, items))
 
         (found, items, answers), fell_back = first_served(listed(addresses), serve)
@@ -114,12 +119,20 @@ def _items(options: dict[str, Any]) -> list[Any]:
         raise WrongUse(f"{path} cannot be read: {error}") from None
 
 
-def _typed(items: list[Any], found: Found) -> list[Any]:
-    """The items of a file, with its texts as numbers where the model takes numbers."""
+def _common(options: dict[str, Any]) -> dict[str, str]:
+    """What every item of a file has besides."""
+    common = {side: options[side] for side in SIDES if options[side] is not None}
+    if common and options["file"] in (None, "-"):
+        raise WrongUse(f"--{next(iter(common))} goes with a file only.")
+    return common
+
+
+def _typed(items: list[Any], found: Found, common: Mapping[str, str]) -> list[Any]:
+    """The items of a file as the model takes them: with numbers, and what all have."""
     if not isinstance(items, datasets.Items):
         return items
     facts = loading.look(found.version)
-    return items if facts is None else datasets.typed(items, facts.inputs)
+    return datasets.typed(items, {} if facts is None else facts.inputs, common)
 
 
 def _parsed(text: str) -> Any:
