@@ -89,7 +89,9 @@ def _batches(file: Any) -> Iterator[Any]:
                 fresh = batch.slice(batch.num_rows - (at - done))
                 done = at
                 yield fresh
-                if size < most and weight(batch) * STEP < PIECE:
+                # A dictionary is there once, however many rows are read at once.
+                heavy = weight(batch) - weight(batch.slice(0, 0))
+                if size < most and heavy * STEP < PIECE:
                     size = min(size * STEP, most)
                     break
             else:

@@ -190,6 +190,17 @@ def test_long_rows_behind_short_ones_are_read_a_few_at_a_time(
     assert (count, [row["x"] for row in rows]) == (6060, texts)
 
 
+def test_small_rows_are_read_many_at_once_however_large_their_dictionary_is() -> None:
+    texts = pyarrow.array([f"{n:0300d}" for n in range(10_000)])
+    rows = pyarrow.array([n % 10_000 for n in range(20_000)])
+    content = written({"x": pyarrow.DictionaryArray.from_arrays(rows, texts)})
+    file = parquet.ParquetFile(io.BytesIO(content))
+    sizes = [batch.num_rows for batch in light._batches(file)]
+    assert sizes[0] == light.FEW
+    assert max(sizes) == light.MANY
+    assert sum(sizes) == 20_000
+
+
 @pytest.mark.parametrize("codec", ["zstd", "none"])
 def test_a_page_that_claims_two_gigabytes_is_refused(
     refused: Callable[..., str], codec: str
