@@ -44,8 +44,8 @@ serve: $(STAMP) ## Run the stack with the demo's data and model in it (PORT=8000
 	@$(RUN) demo --serve --port $(PORT)
 
 test: $(STAMP_DEV) ## All tests on SQLite, then the registry and the flows on PostgreSQL
-	$(BIN)/python -m pytest -n 2 -q
-	COMPASS_TEST_DATABASE=postgresql $(BIN)/python -m pytest -n 2 -q -m "not stack and not chaos" \
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q
+	COMPASS_TEST_DATABASE=postgresql $(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not stack and not chaos" \
 		tests/registry tests/flows tests/chaos tests/training/test_supervisor.py tests/training/test_worker.py \
 		tests/training/test_reports.py tests/training/test_training_api.py \
 		tests/compass/test_changes.py tests/compass/test_lanes.py tests/inference/test_forget.py
