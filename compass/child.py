@@ -21,9 +21,14 @@ PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def die_with_parent() -> None:
-    """Let the kernel kill this process when the thread that started it ends."""
+def die_with_parent(parent: int | None = None) -> None:
+    """Let the kernel kill this process when the thread that started it ends.
+
+    With the process id of the parent, at once if that has ended already.
+    """
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if parent is not None and os.getppid() != parent:
+        os._exit(1)
 
 
 def adopt_orphans() -> None:
@@ -57,9 +62,7 @@ def fork(
         os.setsid()
         # The stack waits for signals with these masked; a child must hear them.
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        die_with_parent()
-        if os.getppid() != parent:
-            os._exit(1)  # the stack died before the line above
+        die_with_parent(parent)
         _redirect(log, held)
         os.chdir(directory)
         if main is None:

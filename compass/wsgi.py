@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from multiprocessing import parent_process
 
 from django.core.wsgi import get_wsgi_application
 from django.urls import get_resolver
@@ -14,8 +15,9 @@ from compass.child import die_with_parent
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "compass.settings")
 
-if "COMPASS_STACK" in os.environ:
-    die_with_parent()  # granian's workers are children of granian, not of the stack
+if "COMPASS_STACK" in os.environ and (granian := parent_process()) is not None:
+    # Its workers are its children, not the stack's, and it may have died since their fork.
+    die_with_parent(granian.pid)
 
 application = Patient(get_wsgi_application())
 
