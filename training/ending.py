@@ -23,6 +23,7 @@ from registry.models import Stale, Task
 from registry.publish import Published
 from training import script_ending
 from training.job import explain
+from training.launcher import DIED
 from training.lease import SILENT
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ def give_up(task: Task, error: Exception) -> None:
     reason, message = explain(error)
     if isinstance(error, AWAY):
         reason, message = "node_lost", "The database was away for too long."
+    if isinstance(error, DIED):
+        reason, message = "node_lost", "What jobs are started by died again and again."
     if isinstance(error, Problem) and error.code == "unknown_dataset":
         reason = "bad_data"
     try:

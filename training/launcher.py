@@ -8,7 +8,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from multiprocessing import connection
 from pathlib import Path
 from select import select
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 # Imported once before the first job; none of them may run a torch operation or a CUDA call.
 PRELOAD = ["training.job", "training.scripts.shim", "training.preload"]
+DIED = (EOFError, ConnectionError)  # what a call of the warm process ends by
+PAUSES = (0.0, 0.5, 2.0)  # seconds before the next one is tried
 # What runs in the job process, by the kind of task.
 MAINS = {"train": job_module.main, "script": shim.main}
 
@@ -127,7 +130,12 @@ class Job:
 class Launcher:
     """Forks jobs from one warm process, started once and again if it dies."""
 
-    def __init__(self, preload: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        preload: list[str] | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._sleep = sleep
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(PRELOAD if preload is None else preload)
         self._lock = threading.Lock()
@@ -143,14 +151,16 @@ class Launcher:
     def launch(self, spec: Mapping[str, Any]) -> Job:
         """Start a job; `spec` is plain data, see training.preparation.
 
-        Where the warm process dies over it, once more from the next one: what it may have
-        forked hears no word, and so does nothing.
+        Where the warm process dies over it, again from the next one: what it may have forked
+        hears no word, and so does nothing. Raises EOFError, ConnectionError if all have died.
         """
-        try:
-            return self._launch(spec)
-        except (EOFError, ConnectionError) as error:
-            log.warning("The launcher died; starting another: %r", error)
-            return self._launch(spec)
+        for pause in PAUSES:
+            try:
+                return self._launch(spec)
+            except DIED as error:
+                log.warning("The launcher died; starting another: %r", error)
+                self._sleep(pause)
+        return self._launch(spec)
 
     def _launch(self, spec: Mapping[str, Any]) -> Job:
         reports, reports_end = self._context.Pipe(duplex=False)

@@ -16,7 +16,8 @@ from training.scripts import groups
 
 KINDS = ("lost", "doubled", "overlapping", "leaked", "stuck")
 # How a script may end without anybody's wish: once begun it is not run again.
-NOT_AGAIN = frozenset({"node_lost", "worker_stopped", "killed", "disk_full"})
+# One whose job process the nemesis froze is `hung`, though its last line may be written.
+NOT_AGAIN = frozenset({"node_lost", "worker_stopped", "killed", "disk_full", "hung"})
 # What the faults themselves may bring about, where no try is left or none is allowed.
 FORGIVEN = frozenset({"disk_full"})
 CGROUPS = Path("/sys/fs/cgroup")

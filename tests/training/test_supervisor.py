@@ -381,10 +381,17 @@ def test_a_database_that_stays_away_before_the_launch_costs_no_retry(
     assert (row.state, row.reason, row.retries) == (State.PENDING, "node_lost", 0)
 
 
+@pytest.mark.parametrize("times", [1, 3])
 def test_a_launcher_that_dies_over_a_launch_costs_nothing(
-    train: Train, supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+    train: Train,
+    supervise: Supervise,
+    launcher: Launcher,
+    monkeypatch: pytest.MonkeyPatch,
+    times: int,
 ) -> None:
-    launch, failures = Launcher._launch, iter(range(1))
+    launch, failures = Launcher._launch, iter(range(times))
+    pauses: list[float] = []
+    monkeypatch.setattr(launcher, "_sleep", pauses.append)
 
     def sometimes(self: Launcher, spec: Any) -> Job:
         job = launch(self, spec)
@@ -397,6 +404,24 @@ def test_a_launcher_that_dies_over_a_launch_costs_nothing(
     supervise(task)
     assert fresh(task).state == State.COMPLETED
     assert log_of(task).count("from step") == 1
+    assert pauses == [0.0, 0.5, 2.0][:times]
+
+
+def test_a_task_whose_launchers_all_died_is_tried_again_later(
+    train: Train,
+    supervise: Supervise,
+    launcher: Launcher,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def dead(self: Launcher, spec: Any) -> Job:
+        raise EOFError("unexpected EOF")
+
+    monkeypatch.setattr(launcher, "_sleep", lambda seconds: None)
+    monkeypatch.setattr(Launcher, "_launch", dead)
+    task = train(steps=1)
+    supervise(task)
+    row = fresh(task)
+    assert (row.state, row.reason) == (State.PENDING, "node_lost")
 
 
 def test_a_second_preparation_of_an_attempt_keeps_its_checkpoints(

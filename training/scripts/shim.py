@@ -78,10 +78,14 @@ class Shim:
                     self._spec, own, self._output, self._group
                 )
                 self._watch()
+            is_cut_off = self._is_orphan and self._status is None
             left = self._end_all()
             self._output.drain()
             inputs.remove_unchanged(work, placed)
-            self._conclude(left)
+            if is_cut_off or self._is_silent:
+                self._report({"event": "stopped"})
+            else:
+                self._conclude(left)
             self._output.close()
         except (OSError, ValueError) as error:
             is_full = getattr(error, "errno", 0) in (errno.ENOSPC, errno.EDQUOT)
@@ -229,8 +233,6 @@ class Shim:
         return 0
 
     def _conclude(self, left: int) -> None:
-        if self._is_silent:
-            return self._report({"event": "stopped"})
         self._verdict = self._verdict or self._limits.came_to_its_memory()
         # A script that never began ended by the wish.
         status = signal.SIGTERM if self._status is None else self._status
@@ -262,7 +264,6 @@ class Shim:
                 "peak_memory": self._limits.peak,
             }
         )
-        return None
 
     def _report(self, event: Mapping[str, Any]) -> None:
         try:

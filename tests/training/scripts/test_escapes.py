@@ -162,6 +162,24 @@ def test_the_death_of_the_launcher_alone_ends_the_script(tmp_path: Path) -> None
     one.until(lambda: "on" in one.text())
     psutil.Process(one.job.pid).parent().kill()
     one.until(lambda: not one.living())
+    one.until(lambda: one.frames)
+    assert one.end == {"event": "stopped"}
+
+
+def test_the_death_of_the_launcher_before_a_script_began_is_no_end_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training.launcher import Job, Launcher
+
+    monkeypatch.setattr(Job, "renew", lambda self, beaten: None)
+    launcher = Launcher(["training.job", "training.scripts.shim"])
+    one = Run(launcher, tmp_path / "run", "echo on")
+    one.until(one.living)
+    psutil.Process(one.job.pid).parent().kill()
+    one.until(lambda: not one.living())
+    one.until(lambda: one.frames)
+    assert one.end == {"event": "stopped"}
+    assert one.text() == ""
 
 
 def test_no_control_group_is_left(run: Start, tmp_path: Path) -> None:
