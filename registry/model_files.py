@@ -17,7 +17,7 @@ from django.conf import settings
 from registry import archives, formats, pickles, plain, recipes, schemas, sniff, store
 from registry.archives import Growth
 from registry.errors import Problem
-from registry.publish import CONFIG, METRICS, SIGNATURE, check_weights
+from registry.publish import CONFIG, METRICS, SIGNATURE, check_weights, libraries
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 LONGEST = {CONFIG: 64 * 1024**2}  # bytes
@@ -136,6 +136,7 @@ def _check_safetensors(root: Path) -> str:
         write(root / SIGNATURE, {**both, "examples": []})
     _check_signature(read(root, SIGNATURE), recipe)
     try:
+        libraries(config)
         check_weights(root / formats.SAFETENSORS)
     except Problem as problem:
         raise bad(problem.detail) from None
@@ -152,6 +153,10 @@ def _check_onnx(root: Path) -> str:
     if not (root / CONFIG).exists():
         write(root / CONFIG, {"format": 1, "recipe": formats.ONNX, "params": {}})
     config = read(root, CONFIG)
+    try:
+        libraries(config)
+    except Problem as problem:
+        raise bad(problem.detail) from None
     if config.get("recipe") != formats.ONNX or config.get("params") != {}:
         text = f'{CONFIG} of an ONNX model says {{"recipe": "onnx", "params": {{}}}}, or is left out.'
         raise bad(text)

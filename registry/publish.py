@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -49,6 +49,7 @@ def prepare(directory: Path) -> Published:
     recipe, params = config.get("recipe"), config.get("params")
     if not isinstance(recipe, str) or not isinstance(params, dict):
         raise _broken("config.json names no recipe and params")
+    versions = libraries(config)
     formats.predictor(recipe)
     if not all(isinstance(signature.get(name), dict) for name in ("inputs", "outputs")):
         raise _broken("signature.json has no inputs and outputs")
@@ -58,10 +59,17 @@ def prepare(directory: Path) -> Published:
         check_weights(weights)
     weights_sha256 = store.file_sha256(weights)
     digest, size = store.publish_model(directory)
-    versions = {str(k): str(v) for k, v in dict(config.get("versions") or {}).items()}
     return Published(
         digest, size, weights_sha256, recipe, params, versions, signature, metrics
     )
+
+
+def libraries(config: Mapping[str, Any]) -> dict[str, str]:
+    """The versions of libraries that config.json names. Raises Problem `model_unavailable`."""
+    told = config.get("versions") or {}
+    if not isinstance(told, dict):
+        raise _broken("the versions in config.json are no object")
+    return {str(name): str(value) for name, value in told.items()}
 
 
 def _check_there(directory: Path, names: Sequence[str]) -> None:

@@ -267,6 +267,12 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no config": ({"config.json": None}, "bad_model"),
     "no weights": ({"model.safetensors": None}, "bad_model"),
     "no recipe": ({"config.json": {"params": {}}}, "bad_model"),
+    "versions that are a number": (
+        {"config.json": {**SIZED, "config": {"width": 4}, "versions": 7}}, "bad_model",
+    ),
+    "versions that are a list": (
+        {"config.json": {**SIZED, "config": {"width": 4}, "versions": [1]}}, "bad_model",
+    ),
     "no params": ({"config.json": {"recipe": "sized"}}, "bad_model"),
     "an unknown recipe": (
         {"config.json": {"recipe": "none", "params": {}}}, "unknown_recipe",
