@@ -19,7 +19,6 @@ from inference import engines, loading
 from inference.cache import Facts, Loaded
 from inference.engines import EAGER, Run, Tensors, Tunable
 from registry import clock, store
-from registry.errors import Problem
 from registry.models import ModelVersion
 
 log = logging.getLogger(__name__)
@@ -46,7 +45,10 @@ def next_untuned() -> ModelVersion | None:
 
 
 def tune(version: ModelVersion) -> dict[str, Any]:
-    """Measure the version here and store the verdict with it; the verdict."""
+    """Measure the version here and store the verdict with it; the verdict.
+
+    Raises Problem `model_unavailable` if it cannot be loaded; an earlier verdict then stands.
+    """
     verdict = _measure(version)
     rows = ModelVersion.objects.filter(pk=version.pk)
     rows.update(engine=verdict, tuning_at=None)
@@ -65,10 +67,7 @@ def _measure(version: ModelVersion) -> dict[str, Any]:
     facts = Facts(
         version.pk, str(version), version.recipe, version.digest, version.size, inputs
     )
-    try:
-        model = loading.load(facts)
-    except Problem as problem:
-        return {**verdict, "note": problem.detail}
+    model = loading.load(facts)
     has_own = engines.own(model) != EAGER
     if not has_own and not isinstance(model, Tunable):
         return {**verdict, "note": "The recipe's predictor runs in one way only."}

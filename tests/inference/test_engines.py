@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from rest_framework.test import APIClient
 
 from inference import engines, loading, predictor, tuner, tuning
@@ -109,6 +109,20 @@ def test_a_predictor_of_one_way_only_runs_that_way(version: ModelVersion) -> Non
     verdict = tuning.tune(version)
     assert (verdict["name"], verdict["candidates"]) == (engines.EAGER, [])
     assert "one way" in verdict["note"]
+
+
+def test_what_cannot_be_loaded_is_not_measured_and_keeps_its_verdict(
+    perceptron: ModelVersion,
+) -> None:
+    before = tuning.tune(perceptron)
+    file = store.model_path(perceptron.digest) / "metrics.json"
+    file.chmod(0o644)
+    file.write_text('{"loss": 0}')
+    with pytest.raises(CommandError, match="not those that were registered") as caught:
+        call_command("tune", "perceptron")
+    assert caught.value.returncode == 1
+    perceptron.refresh_from_db()
+    assert perceptron.engine == before
 
 
 def test_the_smallest_batch_nearly_as_good_is_chosen() -> None:
