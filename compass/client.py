@@ -127,17 +127,20 @@ class Compass(Calls):
     def predict(
         self,
         inputs: Sequence[Any],
-        model: str | Sequence[str] = "",
+        model: str | Sequence[str] | None = None,
         *,
         key: str | None = None,
     ) -> dict[str, Any]:
         """`{model, version, outputs, took}`; a bad item has `error` in its output.
 
-        Of several models the first that can be served answers; `fell_back` says why others did
-        not. Calls with the same `key` are answered by the same side of an alias's split.
+        Without a model the newest that fits answers; of several the first that can be served, and
+        `fell_back` says why others did not. Calls with the same `key` are answered by the same
+        side of an alias's split.
         """
+        if isinstance(inputs, Mapping | str):
+            raise TypeError("inputs must be a list of items.")
         body: dict[str, Any] = {"inputs": list(inputs)}
-        if model:
+        if model not in (None, ""):
             body["model"] = model if isinstance(model, str) else list(model)
         if key is not None:
             body["key"] = key

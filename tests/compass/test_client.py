@@ -110,6 +110,31 @@ def test_waiting_has_an_end(connect: Callable[..., Compass], seconds: Seconds) -
     assert 5 <= seconds.now < 7
 
 
+def test_an_empty_list_of_models_is_sent_as_it_is_and_not_taken_for_any_model(
+    connect: Callable[..., Compass],
+) -> None:
+    bodies = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        bodies.append(json.loads(request.content))
+        return httpx.Response(200, json={"outputs": []})
+
+    compass = connect(answer)
+    for model in ([], (), None, "", "m", ("m", "n")):
+        compass.predict([1], model)
+    found = [one.get("model", "none") for one in bodies]
+    assert found == [[], [], "none", "none", "m", ["m", "n"]]
+
+
+@pytest.mark.parametrize("inputs", [{"x": 1}, "CCO"])
+def test_one_item_is_not_taken_for_a_list_of_items(
+    connect: Callable[..., Compass], inputs: Any
+) -> None:
+    compass = connect(lambda request: httpx.Response(200, json={}))
+    with pytest.raises(TypeError, match="list of items"):
+        compass.predict(inputs, "m")
+
+
 def test_a_model_is_preloaded_and_evicted(connect: Callable[..., Compass]) -> None:
     asked: list[tuple[str, Any]] = []
     limits: list[float] = []
