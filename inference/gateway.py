@@ -12,7 +12,7 @@ from typing import Any
 
 from inference import links
 from inference.frames import Status
-from inference.links import Link, Place
+from inference.links import Link, Place, Silent
 from inference.routes import Found
 from registry import clock
 from registry.errors import Problem
@@ -23,8 +23,11 @@ log = logging.getLogger(__name__)
 LANE = "inference"
 RETRY_AFTER = 2.0  # seconds, while a part is away
 PAUSE = 0.1  # seconds between tries, while no line is there
+PATIENCE = 3.0  # seconds for a sign of life, where another worker can be asked instead
+SHUNNED = 10.0  # seconds that a worker without one is asked last
 
 _local = threading.local()
+_silent: dict[Place, float] = {}  # when they gave no sign of life
 
 
 def ask(
@@ -56,7 +59,9 @@ def ask(
             status, answer = link.ask(found.version, content, left, found.watch)
         except OSError as error:
             _forget(link)
-            if not isinstance(error, TimeoutError):
+            if isinstance(error, Silent):
+                _shun(link.place)
+            elif not isinstance(error, TimeoutError):
                 log.warning("%s broke off: %s", link.place.name, error)
                 sleep(min(PAUSE, left))
             continue
@@ -106,14 +111,27 @@ def _link() -> Link | None:
     for place in [place for place in held if place not in there]:
         held.pop(place).close()
     random.shuffle(there)
+    there.sort(key=_is_shunned)
     for place in there:
         try:
             if place not in held:
                 held[place] = Link(place)
+            held[place].patience = PATIENCE if len(there) > 1 else None
             return held[place]
+        except TimeoutError:
+            _shun(place)
         except OSError as error:
             log.info("%s cannot be reached: %s", place.name, error)
     return None
+
+
+def _shun(place: Place) -> None:
+    log.warning("%s gives no sign of life", place.name)
+    _silent[place] = time.monotonic()
+
+
+def _is_shunned(place: Place) -> bool:
+    return time.monotonic() - _silent.get(place, -SHUNNED) < SHUNNED
 
 
 def _forget(link: Link) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
+import select
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,11 @@ from registry.models import Service
 
 SERVICE = "inference-line"
 CONNECT = 2.0  # seconds
+QUIET = 1.0  # seconds without a word until a worker is asked for a sign of life
+
+
+class Silent(Broken):
+    """The worker gives no sign of life."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +58,15 @@ def places() -> list[Place]:
 
 
 class Link:
-    """A connection to a worker, for one thread at a time; `connect` is in seconds. Raises OSError."""
+    """A connection to a worker, for one thread at a time; `connect` is in seconds. Raises OSError.
+
+    With `patience`, an answer is waited for only while the worker gives signs of life, one in so
+    many seconds after it was asked for one.
+    """
 
     def __init__(self, place: Place, *, connect: float = CONNECT) -> None:
         self.place, self._number = place, 0
+        self.patience: float | None = None
         if place.is_here:
             self.socket = socket.socket(socket.AF_UNIX)
         elif place.port:
@@ -75,18 +87,36 @@ class Link:
         seconds: float,
         watch: tuple[int, int] | None = None,
     ) -> frames.Answer:
-        """The answer to a list of items. Raises TimeoutError, and OSError once it is broken."""
+        """The answer to a list of items. Raises TimeoutError, Silent, and OSError once it is broken."""
         self._number += 1
         number = self._number % 2**32
-        milliseconds = int(seconds * 1000)
+        milliseconds, end = int(seconds * 1000), time.monotonic() + seconds
         self.socket.settimeout(seconds)
         self.socket.sendall(
             frames.ask(number, version, milliseconds, [items], Kind.CHECKED, watch)
         )
         while True:
+            if self.patience is not None:
+                self._wait(end, self.patience)
+            self.socket.settimeout(max(0.001, end - time.monotonic()))
             kind, answered, content = frames.receive(self.socket)
             if kind is Kind.REPLY and answered == number:
                 return frames.read_reply(content)[1][0]
+
+    def _wait(self, end: float, patience: float) -> None:
+        """Wait for the next frame until then. Raises Silent, and TimeoutError."""
+        waiting = select.poll()
+        waiting.register(self.socket, select.POLLIN)
+        pinged_at: float | None = None
+        while not waiting.poll(1000 * min(QUIET, max(0.0, end - time.monotonic()))):
+            now = time.monotonic()
+            if now >= end:
+                raise TimeoutError("no answer in time")
+            if pinged_at is None:
+                pinged_at = now
+                self.socket.sendall(frames.frame(Kind.PING, 0))
+            elif now - pinged_at > patience:
+                raise Silent("no sign of life")
 
     def tell(self, command: dict[str, Any], seconds: float) -> Any:
         """The answer to a command. Raises TimeoutError, and OSError once it is broken."""

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from inference import frames, line, links
+from inference import frames, gateway, line, links
 from inference.frames import Kind, Status
 from inference.line import Line
 from inference.links import Link, Place
+from inference.routes import Found
 from registry.errors import Problem
 from registry.models import Node, Service
 
@@ -255,3 +256,74 @@ def test_a_closed_line_leaves_no_file_but_that_of_its_successor(tmp_path: Path) 
     assert path.exists()
     second.close()
     assert not path.exists()
+
+
+@pytest.fixture
+def silent(tmp_path: Path) -> Iterator[Place]:
+    """A worker that greets whoever comes, and then stands still."""
+    path, held = tmp_path / "s.sock", list[socket.socket]()
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(path))
+    listening.listen()
+
+    def greet() -> None:
+        with suppress(OSError):
+            while True:
+                held.append(listening.accept()[0])
+                told = b'{"name": "inference@still", "versions": []}'
+                held[-1].sendall(frames.frame(Kind.PONG, 0, told))
+
+    thread = threading.Thread(target=greet)
+    thread.start()
+    yield Place("inference@still", "b", str(path), "", 0)
+    listening.shutdown(socket.SHUT_RDWR)
+    thread.join(20)
+    for one in [listening, *held]:
+        one.close()
+
+
+def test_a_worker_that_stands_still_is_given_up_before_the_deadline(
+    silent: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "QUIET", 0.01)
+    link = Link(silent)
+    link.patience = 0.02
+    with pytest.raises(links.Silent):
+        link.ask(FAST, b'[{"x": 4}]', 60)
+    link.patience = None
+    with pytest.raises(TimeoutError):
+        link.ask(FAST, b'[{"x": 4}]', 0.05)
+    link.close()
+
+
+def test_a_worker_that_computes_for_long_is_waited_for(
+    link: Link, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "QUIET", 0.01)
+    link.patience = 5.0
+    threading.Timer(0.2, room.gate.set).start()
+    assert link.ask(SLOW, b'[{"x": 4}]', 60) == (Status.OUTPUTS, b'[{"y":8}]')
+
+
+@pytest.mark.django_db
+def test_another_worker_answers_for_one_that_stands_still(
+    silent: Place,
+    open_line: tuple[Line, Place],
+    inference_node: Node,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(links, "QUIET", 0.01)
+    monkeypatch.setattr(gateway, "PATIENCE", 0.02)
+    monkeypatch.setattr(gateway, "_silent", {})
+    monkeypatch.setattr(gateway, "_local", threading.local())
+    monkeypatch.setattr(gateway.random, "shuffle", lambda _: None)
+    monkeypatch.setattr(links, "places", lambda: [silent, open_line[1]])
+    found = Found(FAST, "m", 1, 0)
+    assert gateway.ask(found, [{"x": 4}], timeout=60) == [{"y": 8}]
+    assert list(gateway._silent) == [silent]
+    connect = gateway.Link
+    monkeypatch.setattr(gateway, "Link", lambda place: pytest.fail(place.name))
+    assert gateway.ask(found, [{"x": 5}], timeout=60) == [{"y": 10}]
+    monkeypatch.setattr(gateway, "Link", connect)
+    for one in gateway._local.links.values():
+        one.close()
