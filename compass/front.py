@@ -13,6 +13,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
+from compass.room import Room
 from compass.tunnel import Tunnel, own_address
 from compass.turns import Turns
 from compass.visitor import Visitor
@@ -38,7 +39,7 @@ class Front:
 
         self.behind, self.timeout = behind, timeout
         self.visitors: set[Visitor] = set()
-        self.turns = Turns()
+        self.turns, self.room = Turns(), Room()
         self.database = Database()
         self.lane = Lane(self.database, timeout=timeout)
         self.counter = Counter(RAW)

@@ -13,14 +13,17 @@ from registry.models import ApiKey
 
 LINE = b"POST /api/v1/inference/predict HTTP/1.1\r\n"
 MOST = 8 * 1024  # bytes of a head
+MOST_FIELDS = 64  # Django's server refuses heads of more than a hundred
 KEPT = 4096  # heads, for a client sends the same one again and again
 MOST_BODY = 4 * 1024**2  # bytes; larger ones are read by Django
 FIELD = re.compile(
     rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?)?[ \t]*"
 )
 TYPE = re.compile(rb"application/json(?:;\s*charset=\"?utf-8\"?)?", re.IGNORECASE)
+# Django indents its JSON for who accepts it so.
 ACCEPT = re.compile(
-    rb"(?:\*/\*|application/json|application/\*)(?:\s*[,;].*)?", re.IGNORECASE
+    rb"(?!.*indent)(?:\*/\*|application/json|application/\*)(?:\s*[,;].*)?",
+    re.IGNORECASE,
 )
 # Fields that change nothing of the answer; any other one of these names is Django's matter.
 ODD = frozenset(
@@ -65,6 +68,8 @@ def _read(head: bytes) -> Head | None:
         if name in ODD or name in fields or b"_" in name:
             return None
         fields[name] = value
+    if len(fields) > MOST_FIELDS:
+        return None
     length = fields.get(b"content-length", b"")
     if not length.isdigit() or not 0 < int(length[:9]) <= MOST_BODY or len(length) > 9:
         return None

@@ -18,10 +18,11 @@ GOOD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + COMMON
 BAD = b"HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\n"
 REASONS = {
     404: b"Not Found",
-    422: b"Unprocessable Content",
+    422: b"Unprocessable Entity",
     500: b"Internal Server Error",
     503: b"Service Unavailable",
     504: b"Gateway Timeout",
+    507: b"Insufficient Storage",
 }
 LAST = b"Connection: close\r\n"
 

@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import httptools
 
+from registry.errors import Problem
+
 if TYPE_CHECKING:
     from compass.visitor import Visitor
+
+ENDED = "The web process ended over this request; whether it did what was asked is not known."
 
 # Each connection has a loopback address of its own, so that `compass.idle` can tell them apart.
 _addresses = itertools.cycle(range(1 << 16, 1 << 23))
@@ -29,7 +33,7 @@ class Tunnel(asyncio.Protocol):
         self.visitor = visitor
         self.transport: Any = None
         self.is_busy = False
-        self._is_ended = False
+        self._is_ended = self._is_answering = False
         self._early: list[bytes] = []
         self._counts = _Counts()
         self._requests = httptools.HttpRequestParser(_Requests(self._counts))
@@ -69,15 +73,18 @@ class Tunnel(asyncio.Protocol):
         if self.visitor.transport is None:
             return
         self.visitor.transport.write(data)
+        self._is_answering = True
         self._counts.feed(self._answers, data)
         if self._counts.are_even:
-            self.is_busy = False
+            self.is_busy = self._is_answering = False
             self.visitor.django_answered()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.transport = None
         # Django's server ends connections that stood still; the lane's client did not.
         may_go_on = not self.is_busy and self._counts.keeps_alive
+        if self.is_busy and not self._is_answering and self._counts.is_one_open:
+            self.visitor.refuse(Problem("busy", ENDED, retry_after=1))
         self.visitor.lose_tunnel(may_go_on=may_go_on)
 
     def pause_writing(self) -> None:
@@ -100,6 +107,11 @@ class _Counts:
     @property
     def are_even(self) -> bool:
         return not self.is_sealed and self.begun == self.whole == self.answered
+
+    @property
+    def is_one_open(self) -> bool:
+        """Whether one request is whole and has no answer, and no other came behind it."""
+        return not self.is_sealed and self.begun == self.whole == self.answered + 1
 
     def feed(self, parser: Any, data: bytes) -> None:
         if self.is_sealed:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from compass import asks, heads, replies, turns
 from compass.chain import Chain
 from compass.heads import Head
+from compass.room import LARGE
 from compass.tunnel import Tunnel
 from inference.frames import Status, dumps
 from inference.requests import Request
@@ -29,6 +30,10 @@ MOST_EARLY = 64 * 1024  # bytes read ahead of an answer
 PATIENCE = 5.0  # seconds for a request to be whole; then Django waits for it
 
 
+def new_id() -> str:
+    return f"{getrandbits(128):032x}"
+
+
 class Visitor(asyncio.Protocol):
     def __init__(self, front: Front) -> None:
         self.front = front
@@ -37,6 +42,7 @@ class Visitor(asyncio.Protocol):
         self.since = 0.0  # when what is in `early` began to come
         self._early = b""
         self._asked: Asked | None = None
+        self._held = 0  # bytes of the front's room
         self._is_paused = self.is_in_line = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -47,6 +53,7 @@ class Visitor(asyncio.Protocol):
         self.transport = None
         self.front.visitors.discard(self)
         self.front.turns.end(self)
+        self._give_room_back()
         if self._asked is not None:
             self._asked.leave()
             self._asked = None
@@ -104,6 +111,7 @@ class Visitor(asyncio.Protocol):
 
     def django_answered(self) -> None:
         self.front.turns.end(self)
+        self._give_room_back()
         self.go_on()
 
     def go_on(self) -> None:
@@ -117,6 +125,8 @@ class Visitor(asyncio.Protocol):
         """Send it to Django, with what came after it."""
         data, self._early = data + self._early, b""
         self._asked = None
+        if len(data) <= LARGE:
+            self._give_room_back()
         if self.transport is None:
             return
         if self.tunnel is None:
@@ -137,7 +147,7 @@ class Visitor(asyncio.Protocol):
     def refuse(self, problem: Problem) -> None:
         """Answer in Django's place, while it is away."""
         if self.transport is not None:
-            content = replies.bad(problem, "", replies.SECURE, is_last=True)
+            content = replies.bad(problem, new_id(), replies.SECURE, is_last=True)
             self.transport.write(content)
             self.transport.close()
 
@@ -157,9 +167,19 @@ class Visitor(asyncio.Protocol):
             self.pass_on(b"")
             return
         size = end + 4 + head.length
+        if size > LARGE and not self._held:
+            self._held = self.front.room.take(size)
+            if not self._held:
+                self.pass_on(b"")  # Django reads few at a time, and from the socket
+                return
         if len(data) >= size:
             self._early = data[size:]
             self._ask(head, data[:size], end + 4)
+
+    def _give_room_back(self) -> None:
+        if self._held:
+            self.front.room.give_back(self._held)
+            self._held = 0
 
     def _submit_or_pass_on(self, data: bytes) -> None:
         size = turns.size(data)
@@ -210,8 +230,9 @@ class Visitor(asyncio.Protocol):
             self.pass_on(asked.raw)
             return
         self._asked = None
+        self._give_room_back()
         head = asked.head
-        request_id = head.request_id or f"{getrandbits(128):032x}"
+        request_id = head.request_id or new_id()
         took, is_last = time.monotonic() - asked.began, not head.keeps_alive
         is_good = status == Status.OUTPUTS and found is not None
         self.front.counter.tally.add(took, not is_good)

@@ -41,6 +41,8 @@ TABLE: dict[str, tuple[Any, dict[str, str], bool]] = {
     ),
     "letters": ('{"model": "tiny", "inputs": [{"x": "äöü€😀"}]}'.encode(), {}, True),
     "accepts all": (GOOD, {"Accept": "application/json, */*"}, True),
+    "accepts indented": (GOOD, {"Accept": "application/json; indent=4"}, False),
+    "accepts indented or all": (GOOD, {"Accept": "*/*, application/json;indent=2"}, False),
     "named request": (GOOD, {"X-Request-ID": "abc-1"}, True),
     "odd request id": (GOOD, {"X-Request-ID": "a b"}, True),
     "with charset": (GOOD, {"Content-Type": "application/json; charset=utf-8"}, True),
@@ -126,6 +128,8 @@ def test_both_lanes_answer_alike(
     assert not django.is_raw_lane
     assert raw.is_raw_lane is is_raw, raw
     assert raw.without_its_own() == django.without_its_own()
+    if "indented" in case:
+        assert raw.raw.count(b"\n") == django.raw.count(b"\n") > 0
     assert raw.headers["x-request-id"]
     if case == "named request":
         assert raw.headers["x-request-id"] == "abc-1"
@@ -479,6 +483,7 @@ def until(done: Callable[[], Any]) -> None:
         "Content-Length: 5\r\n", "Upgrade: h2c\r\n", "Authorization: Bearer other\r\n",
         " folded: x\r\n", "na me: x\r\n", "x_y: 1\r\n", "Connection: upgrade\r\n",
         "Content-Encoding: gzip\r\n", "Host: localhost\r\n", "X: \x01\r\n",
+        "".join(f"X-{n}: 1\r\n" for n in range(100)),
     ],
 )  # fmt: skip
 def test_an_odd_head_is_none_of_the_raw_lane(change: str) -> None:

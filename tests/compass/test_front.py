@@ -1,0 +1,89 @@
+"""The front between clients and Django's server: what it holds, and what it says in its place."""
+
+from __future__ import annotations
+
+import http
+import json
+import socket
+import threading
+from typing import Any
+
+import pytest
+
+from compass import replies
+from compass.room import Room
+from inference import worker
+from registry.errors import CATALOGUE, Problem
+from registry.models import ModelVersion
+from tests.compass.fronts import Running
+from tests.compass.test_lanes import GOOD, answers, raw_request, until
+from tests.inference.conftest import cache, tiny_recipe  # noqa: F401
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+def test_statuses_are_named_as_djangos_server_names_them() -> None:
+    for code, (status, _) in CATALOGUE.items():
+        problem = Problem(code, "What is the matter.")
+        first = replies.bad(problem, "a", is_last=False).partition(b"\r\n")[0]
+        if status >= 500:
+            phrase = http.HTTPStatus(status).phrase
+            assert first == f"HTTP/1.1 {status} {phrase}".encode()
+
+
+def test_large_bodies_beyond_the_fronts_room_are_read_by_django(
+    front: Running, inference: worker.Worker, version: ModelVersion, bearer: Any
+) -> None:
+    front.front.room = Room(150_000)
+    large = json.dumps({**GOOD, "inputs": [{"x": "a" * 100_000}]}).encode()
+    assert front.ask(large, bearer).is_raw_lane
+    with socket.create_connection(("127.0.0.1", front.port), 30) as link:
+        link.sendall(raw_request(bearer, large)[:-10])
+        until(lambda: front.front.room.left < 100_000)
+        answer = front.ask(large, bearer)
+        assert (answer.status, answer.is_raw_lane) == (200, False)
+        link.sendall(large[-10:])
+        assert answers(link, 1) == [200]
+        assert front.ask(large, bearer).is_raw_lane
+        link.sendall(raw_request(bearer, large)[:-10])
+        until(lambda: front.front.room.left < 100_000)
+    until(lambda: front.front.room.left == 150_000)
+    assert front.ask(large, {"Authorization": "Bearer cmp_no"}).status == 401
+    until(lambda: front.front.room.left == 150_000)
+
+
+@pytest.mark.parametrize(
+    "begun", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"]
+)
+def test_a_request_over_which_djangos_server_ends_is_answered(
+    db: None, begun: bytes
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def leave() -> None:
+            link, _ = server.accept()
+            with link:
+                link.recv(65536)
+                link.sendall(begun)
+
+        threading.Thread(target=leave, daemon=True).start()
+        front = Running().begin(server.getsockname())
+        try:
+            with socket.create_connection(("127.0.0.1", front.port), 30) as link:
+                link.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                with link.makefile("rb") as reader:
+                    found = reader.read()
+        finally:
+            front.end()
+    if begun:
+        assert found == begun
+        return
+    head, _, body = found.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    assert b"Retry-After: 1" in head
+    told = json.loads(body)
+    assert (told["code"], len(told["request_id"])) == ("busy", 32)
+    assert f"X-Request-ID: {told['request_id']}".encode() in head
