@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ SHARE = 0.5  # of the worker's memory, or of its GPU's free memory, for loaded m
 STATUS = Path("/proc/self/status")
 ARENA_MAX = -8  # the name of that number for mallopt
 ARENAS = 2
+SPARE = 2 * 1024**3  # bytes that libraries and the stacks of threads reserve
+GPU_DRIVER = Path("/dev/nvidiactl")  # it maps far more than it uses
 
 Activity = tuple[int, int]  # batches at work with other models; batches ever
 
@@ -61,11 +64,31 @@ class Gauge:
         return self._known.get(facts.makes, facts.size)
 
 
+def hold_to_share() -> None:
+    """Keep this process to its share of the machine's memory, where there is no GPU."""
+    if not GPU_DRIVER.exists():
+        share = settings.ENVIRONMENT.memory // settings.ENVIRONMENT.inference_workers
+        hold(share + SPARE)
+
+
+def hold(most: int) -> None:
+    """Have the kernel refuse so many bytes more than there are now: who asks for them fails alone."""
+    limit = told("VmData:") + most
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard == resource.RLIM_INFINITY or limit < hard:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+
 def anonymous() -> int:
     """Bytes of this process that belong to no file; 0 where the kernel does not tell."""
+    return told("RssAnon:")
+
+
+def told(name: str) -> int:
+    """Bytes that the kernel tells of this process under that name, or 0."""
     try:
         for line in STATUS.read_text().splitlines():
-            if line.startswith("RssAnon:"):
+            if line.startswith(name):
                 return int(line.split()[1]) * 1024
     except (OSError, ValueError):
         pass

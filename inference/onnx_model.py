@@ -146,6 +146,8 @@ def _open(model: str | bytes) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    # How much a pass takes may depend on its items, and an arena never gives it back.
+    options.enable_cpu_mem_arena = False
     try:
         return onnxruntime.InferenceSession(
             model, options, providers=["CPUExecutionProvider"]

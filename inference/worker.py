@@ -69,6 +69,7 @@ class Worker:
         # Decoded items are many and have no cycles: the usual 700 cost a tenth of a batch.
         gc.set_threshold(COLLECT_EVERY)
         memory.share_arenas()
+        memory.hold_to_share()
         self._membership = Membership(
             self.name,
             cpus=max(1, settings.ENVIRONMENT.inference_threads - 1),
