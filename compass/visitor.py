@@ -43,7 +43,7 @@ class Visitor(asyncio.Protocol):
         self._early = b""
         self._asked: Asked | None = None
         self._held = 0  # bytes of the front's room
-        self._is_paused = self.is_in_line = False
+        self._is_paused = self._is_full = self.is_in_line = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -75,18 +75,31 @@ class Visitor(asyncio.Protocol):
         if not self._early:
             self.since = time.monotonic()
         self._early = self._early + data if self._early else data
-        if self._asked is None and not self.is_in_line:
+        if not self._is_held:
             self._advance()
         elif len(self._early) > MOST_EARLY:
             self.pause_reading()
 
+    @property
+    def _is_held(self) -> bool:
+        """Whether what comes has to wait: for an answer, or until answers were read."""
+        return self._asked is not None or self.is_in_line or self._is_full
+
+    @property
+    def _is_djangos(self) -> bool:
+        return self.tunnel is not None and self.tunnel.is_busy
+
     def pause_writing(self) -> None:
+        self._is_full = True
         if self.tunnel is not None and self.tunnel.transport is not None:
             self.tunnel.transport.pause_reading()
 
     def resume_writing(self) -> None:
+        self._is_full = False
         if self.tunnel is not None and self.tunnel.transport is not None:
             self.tunnel.transport.resume_reading()
+        if not self._is_held and not self._is_djangos:
+            self.go_on()
 
     def pause_reading(self) -> None:
         if self.transport is not None and not self._is_paused:
@@ -100,8 +113,7 @@ class Visitor(asyncio.Protocol):
 
     def look(self, now: float) -> None:
         """Let Django have what does not get whole; it knows how long to wait."""
-        is_held = self._asked is not None or self.is_in_line
-        if self._early and not is_held and now - self.since > PATIENCE:
+        if self._early and not self._is_held and now - self.since > PATIENCE:
             self.pass_on(b"")
 
     def take_turn(self) -> None:
@@ -116,10 +128,15 @@ class Visitor(asyncio.Protocol):
 
     def go_on(self) -> None:
         """The connection is free for the next request."""
-        self.resume_reading()
+        if self._is_full:
+            return
         if self._early:
             self.since = time.monotonic()
             self._advance()
+        if self._is_djangos:
+            return
+        if not self._is_held or len(self._early) <= MOST_EARLY:
+            self.resume_reading()
 
     def pass_on(self, data: bytes) -> None:
         """Send it to Django, with what came after it."""

@@ -87,3 +87,37 @@ def test_a_request_over_which_djangos_server_ends_is_answered(
     told = json.loads(body)
     assert (told["code"], len(told["request_id"])) == ("busy", 32)
     assert f"X-Request-ID: {told['request_id']}".encode() in head
+
+
+def test_answers_that_nobody_reads_are_not_gathered_without_end(
+    front: Running, inference: worker.Worker, version: ModelVersion, bearer: Any
+) -> None:
+    many = raw_request(bearer, json.dumps({**GOOD, "inputs": [3] * 1000}).encode())
+    with socket.socket() as link:
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        link.connect(("127.0.0.1", front.port))
+        sent: list[int] = []
+
+        def send() -> None:
+            for n in range(2000):
+                link.sendall(many)
+                sent.append(n)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        (one,) = until_one(front)
+        until(lambda: one._is_full and one._is_paused)
+        size = one.transport.get_write_buffer_size()
+        assert front.ask(GOOD, bearer).status == 200
+        assert one.transport.get_write_buffer_size() == size
+        assert len(sent) < 2000
+        assert len(one._early) < 1_000_000
+        link.settimeout(30)
+        assert answers(link, 2000) == [200] * 2000
+        sender.join(30)
+        assert front.ask(GOOD, bearer).status == 200
+
+
+def until_one(front: Running) -> list[Any]:
+    until(lambda: front.front.visitors)
+    return list(front.front.visitors)
