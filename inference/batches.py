@@ -174,8 +174,12 @@ def ranked_by(version: ModelVersion, form: str, wanted: str | None) -> str:
     if form == "pairs" and wanted in (None, "binding_affinity"):
         return forms.AFFINITY
     if wanted is not None:
-        if not outputs or wanted in outputs:
+        types = types_of(outputs.get(wanted))
+        if not outputs or (wanted in outputs and (not types or types & NUMBERS)):
             return wanted
+        if wanted in outputs:
+            text = f"the output {wanted[:60]!r} of {version} is no number"
+            raise Problem("invalid", f"rank_by: {text}.", errors={"rank_by": [text]})
         text = f"{version} has no output {wanted[:60]!r}; it has {', '.join(outputs)}"
     else:
         if forms.AFFINITY in outputs:

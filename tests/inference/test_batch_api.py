@@ -290,3 +290,21 @@ def test_only_an_own_sealed_upload_is_read(
         ("9" * 30, "unknown_dataset"), (sealing, "dataset_not_ready"),
     ):  # fmt: skip
         assert post(api, {"model": "tiny", "dataset": dataset}).json()["code"] == code
+
+
+@pytest.mark.parametrize("kind", ["array", "string", "boolean", ["string", "null"]])
+def test_an_output_that_is_no_number_ranks_nothing(
+    version: ModelVersion, api: APIClient, kind: Any
+) -> None:
+    outputs = {"y": {"type": "number"}, "z": {"type": kind}, "open": {}}
+    version.signature = {"inputs": {}, "outputs": {"properties": outputs}}
+    version.save()
+    asked = {"model": "tiny", "inputs": [{"x": 1}], "top_k": 1}
+    refused = api.post(BATCH, {**asked, "rank_by": "z"}, format="json")
+    assert (refused.status_code, list(refused.json()["errors"])) == (422, ["rank_by"])
+    assert "'z' of tiny:1 is no number" in refused.json()["detail"]
+    for name in ("y", "open"):
+        assert (
+            api.post(BATCH, {**asked, "rank_by": name}, format="json").status_code
+            == 202
+        )
