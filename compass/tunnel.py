@@ -83,7 +83,8 @@ class Tunnel(asyncio.Protocol):
         self.transport = None
         # Django's server ends connections that stood still; the lane's client did not.
         may_go_on = not self.is_busy and self._counts.keeps_alive
-        if self.is_busy and not self._is_answering and self._counts.is_one_open:
+        is_told = self._is_answering or self._is_ended  # or ended by the client itself
+        if self.is_busy and not is_told and self._counts.is_one_open:
             self.visitor.refuse(Problem("busy", ENDED, retry_after=1))
         self.visitor.lose_tunnel(may_go_on=may_go_on)
 

@@ -56,10 +56,15 @@ def test_large_bodies_beyond_the_fronts_room_are_read_by_django(
 
 
 @pytest.mark.parametrize(
-    "begun", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"]
+    ("begun", "has_left"),
+    [
+        (b"", False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", False),
+        (b"", True),
+    ],
 )
 def test_a_request_over_which_djangos_server_ends_is_answered(
-    db: None, begun: bytes
+    db: None, begun: bytes, has_left: bool
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -67,6 +72,8 @@ def test_a_request_over_which_djangos_server_ends_is_answered(
             link, _ = server.accept()
             with link:
                 link.recv(65536)
+                if has_left:
+                    assert link.recv(1) == b""
                 link.sendall(begun)
 
         threading.Thread(target=leave, daemon=True).start()
@@ -74,11 +81,13 @@ def test_a_request_over_which_djangos_server_ends_is_answered(
         try:
             with socket.create_connection(("127.0.0.1", front.port), 30) as link:
                 link.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                if has_left:
+                    link.shutdown(socket.SHUT_WR)
                 with link.makefile("rb") as reader:
                     found = reader.read()
         finally:
             front.end()
-    if begun:
+    if begun or has_left:
         assert found == begun
         return
     head, _, body = found.partition(b"\r\n\r\n")
