@@ -37,6 +37,15 @@ def prepare(sender: str, instance: Any, **_kwargs: Any) -> None:
 
 @signals.worker_ready.connect
 def begin(**_: Any) -> None:
+    """Join in, or end the process: Celery logs what a signal raises, and would go on idle for ever."""
+    try:
+        _begin()
+    except Exception:
+        log.exception("This worker cannot begin, and ends")
+        sys.exit(1)
+
+
+def _begin() -> None:
     if "work" in _parts:
         _parts["work"].begin()
     elif "control" in _parts:
