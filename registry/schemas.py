@@ -19,6 +19,7 @@ PLAIN = frozenset(
 OBEYED = frozenset(Draft202012Validator.VALIDATORS)
 INNER = frozenset(("items", "additionalProperties", "not"))
 LISTS = frozenset(("allOf", "anyOf", "oneOf", "prefixItems"))
+TYPES = frozenset(("array", "boolean", "integer", "null", "number", "object", "string"))
 MOST = 20_000  # schemas within one
 
 
@@ -40,6 +41,8 @@ class _Walk:
         if not isinstance(schema, Mapping):
             raise ValueError("a schema is an object")
         for word, value in schema.items():
+            if word == "type" and not _are_types(value):
+                raise ValueError(f"{str(value)[:60]!r} is no type")
             if word in PLAIN or (word not in OBEYED and not word.startswith("$")):
                 continue  # a limit, or a remark
             if word == "properties" and isinstance(value, Mapping):
@@ -52,3 +55,8 @@ class _Walk:
                 raise ValueError(f"the word {str(word)[:60]!r} is not taken")
             for one in inner:
                 self.look(one, depth + 1)
+
+
+def _are_types(value: Any) -> bool:
+    some = value if isinstance(value, list) else [value]
+    return all(isinstance(one, str) and one in TYPES for one in some)

@@ -309,6 +309,13 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a stranger's file": ({"run.py": b"import os"}, "bad_model"),
     "a text": ({"README": b"hello"}, "bad_model"),
     "a program": ({"model.safetensors": b"\x7fELF" + b"\0" * 99}, "bad_model"),
+    "a signature of unknown types": (
+        {"signature.json": {"inputs": {"properties": {"x": {"type": ["zebra"]}}}, "outputs": {}}},
+        "bad_model",
+    ),
+    "a signature of no types": (
+        {"signature.json": {"inputs": {"type": 7}, "outputs": {}}}, "bad_model",
+    ),
     "a signature without inputs": ({"signature.json": {"outputs": {}}}, "bad_model"),
     "a reference": (
         {"signature.json": {"inputs": {"$ref": "http://10.0.0.1/x"}, "outputs": {}}}, "bad_model",
