@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -57,13 +58,28 @@ def publish_model(directory: Path) -> tuple[str, int]:
     target.parent.mkdir(parents=True, exist_ok=True)
     for path in (*files, directory):
         sync(path)
-    if target.exists():
-        os.utime(target)  # young again, so that cleaning leaves it until a row names it
+    while not _moved(directory, target):
+        try:
+            os.utime(
+                target
+            )  # young again, so that cleaning leaves it until a row names it
+        except FileNotFoundError:  # it was cleaned away this moment
+            continue
         shutil.rmtree(directory)
-    else:
-        directory.replace(target)
-        sync(target.parent)
+        return digest, size
+    sync(target.parent)
     return digest, size
+
+
+def _moved(directory: Path, target: Path) -> bool:
+    """Move it there; False if the same stands there already, perhaps since this moment."""
+    try:
+        directory.replace(target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
 
 
 def directory_digest(directory: Path) -> str:

@@ -230,7 +230,8 @@ def test_a_death_between_two_effects_loses_nothing_and_doubles_nothing(
     world.until(world.once.exists)  # some points come after the task's end
     if way is not upload:
         assert world.stop_worker() in (0, crashpoints.CODE)
-    assert problems(world) == []
+    found = problems(world)
+    assert not found, found
 
 
 def problems(world: World) -> list[str]:
@@ -245,7 +246,8 @@ def problems(world: World) -> list[str]:
             {**row, "message": task.message}, attempts, versions
         )
         if task.state != State.COMPLETED:
-            found.lost.append(f"{task.name} is {task.state}")
+            why = f"{task.reason}: {task.message}"
+            found.lost.append(f"{task.name} is {task.state} ({why})")
         if Task.objects.filter(name=task.name).count() > 1:
             found.doubled.append(task.name)
     entries = journal.read(world.journal)

@@ -204,14 +204,16 @@ class World:
 
 def _work(world: World, name: str) -> None:
     """A worker process: it takes its messages until SIGTERM, then stops in good order."""
-    stopped = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    # No Event: the handler may come while this thread is inside its lock.
+    stopped: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))
     worker, read = Worker(name), 0
     # Jobs by a plain fork: no warm process for a job of a moment.
     worker._launcher._context = multiprocessing.get_context("fork")  # type: ignore[assignment]
     Launcher.warm_up = lambda self: None  # type: ignore[method-assign]
     worker.begin()
-    while not stopped.wait(0.02):
+    while not stopped:
+        time.sleep(0.02)
         letters, read = world.letters(read)
         for letter in letters:
             if "revoke" in letter:
