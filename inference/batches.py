@@ -19,7 +19,7 @@ from inference.forms import FORMS
 from inference.given import Given
 from inference.shards import Files
 from inference.signature import newest_that_fits
-from inference.texts import NUMBERS, types_of
+from inference.texts import NUMBERS, single, types_of
 from registry import submission, versions
 from registry.addresses import resolve
 from registry.errors import Problem
@@ -174,7 +174,7 @@ def ranked_by(version: ModelVersion, form: str, wanted: str | None) -> str:
     if form == "pairs" and wanted in (None, "binding_affinity"):
         return forms.AFFINITY
     if wanted is not None:
-        types = types_of(outputs.get(wanted))
+        types = types_of(single(outputs.get(wanted)))
         if not outputs or (wanted in outputs and (not types or types & NUMBERS)):
             return wanted
         if wanted in outputs:
@@ -185,7 +185,7 @@ def ranked_by(version: ModelVersion, form: str, wanted: str | None) -> str:
         if forms.AFFINITY in outputs:
             return forms.AFFINITY
         for name, schema in outputs.items():
-            if types_of(schema) & NUMBERS:
+            if types_of(single(schema)) & NUMBERS:
                 return str(name)
         text = f"name the output of {version} that ranks the items"
     raise Problem("invalid", f"rank_by: {text}.", errors={"rank_by": [text]})

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MOST_ROWS = 100_000_000
 LAYOUTS = ("csv", "jsonl", "parquet", "smi", "fasta")
 READ = ".csv, .csv.gz, .jsonl, .parquet, .smi and .fasta"
+UPLOADS = {"dataset": None, "ligands": "smi", "proteins": "fasta"}  # and their layout
 SIDES = {"ligand": ("smiles", "ligand"), "protein": ("sequence", "protein")}
 HEAD = 100  # items that are looked at to find a model
 
@@ -125,11 +126,7 @@ def given(fields: Mapping[str, Any], user: Any) -> Given:
 
     Raises Problem `unknown_dataset`, `dataset_not_ready`, `bad_data`, `invalid`.
     """
-    first, ligands = fields.get("dataset"), fields.get("ligands")
-    proteins = fields.get("proteins")
-    found = [
-        _upload(one, user) for one in (first, ligands, proteins) if one is not None
-    ]
+    found = [_named(one, fields[one], user) for one in UPLOADS if one in fields]
     by_layout = {layout_of(one.filename): one for one in found}
     values = {side: fields[side] for side in SIDES if side in fields}
     if len(found) == 1:
@@ -193,9 +190,13 @@ def layout_of(filename: str) -> str:
     raise BadData(f"{filename} is {label}; items are read from {READ} only")
 
 
-def _upload(dataset: str, user: Any) -> Upload:
+def _named(name: str, dataset: str, user: Any) -> Upload:
+    """The upload that stands in that field of a request."""
     upload = uploads.find_dataset(user, dataset)
-    layout_of(upload.filename)
+    own, layout = UPLOADS[name], layout_of(upload.filename)
+    if own not in (None, layout):
+        text = f"{upload.filename} is no .{own} file; name a table of items as dataset"
+        _refuse_field(name, text)
     return upload
 
 

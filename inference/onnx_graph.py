@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import onnx
@@ -21,6 +21,8 @@ DTYPES: dict[int, str] = {
     TensorProto.UINT16: "uint16", TensorProto.UINT32: "uint32",
     TensorProto.UINT64: "uint64", TensorProto.BOOL: "bool", TensorProto.STRING: "string",
 }  # fmt: skip
+MOST_OPERATORS = 50_000  # with those of functions at each place that calls them
+MOST_WITHIN = 100  # functions that call each other
 LOOPS = frozenset(("Loop", "Scan", "SequenceMap"))
 MOST, DEEPEST, LONGEST = 1000, 8, 200  # tensors, axes, letters of a name
 ZIPMAP = "with scikit-learn, convert it with the option zipmap=False"
@@ -36,6 +38,7 @@ def read(content: bytes) -> Graph:
     if not model.ir_version or not model.graph.output:
         raise bad("It is neither an archive nor an ONNX file.")
     _look(model)
+    _count(model)
     constants = {one.name for one in model.graph.initializer}
     constants |= {one.values.name for one in model.graph.sparse_initializer}
     inputs = [_tensor(one) for one in model.graph.input if one.name not in constants]
@@ -71,6 +74,36 @@ def _look(model: ModelProto) -> None:
             if is_outside or message.external_data:
                 text = "The graph keeps weights in other files; save it as one file, with its weights inside."
                 raise Problem("unsafe_model", text)
+
+
+def _count(model: ModelProto) -> None:
+    """Refuse functions that call each other until the runtime has too many operators."""
+    functions = {(one.domain, one.name): one for one in model.functions}
+    known: dict[tuple[str, str], int] = {}
+
+    def of(nodes: Iterable[NodeProto], within: int) -> int:
+        found = 0
+        for node in nodes:
+            found += 1 + sum(of(graph.node, within) for graph in _graphs(node))
+            name = node.domain, node.op_type
+            if (function := functions.get(name)) is not None:
+                if within >= MOST_WITHIN:
+                    raise bad(f"Its functions call more than {MOST_WITHIN} deep.")
+                if name not in known:
+                    known[name] = of(function.node, within + 1)
+                found += known[name]
+            if found > MOST_OPERATORS:
+                raise bad(f"It has more than {MOST_OPERATORS:,} operators.")
+        return found
+
+    of(model.graph.node, 0)
+
+
+def _graphs(node: NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
 
 
 def _has_loop(model: ModelProto) -> bool:

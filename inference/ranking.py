@@ -44,6 +44,8 @@ class Top:
         """The answers that have a place; rows count on from `first`."""
         for row, answer in enumerate(answers, first):
             value = answer.get(self.by)
+            while isinstance(value, list) and len(value) == 1:
+                value = value[0]  # graphs often keep an axis of one
             if isinstance(value, bool) or not isinstance(value, int | float):
                 continue
             if math.isfinite(value):

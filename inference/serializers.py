@@ -6,6 +6,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from inference.fallback import MOST
+from inference.given import UPLOADS
 from inference.sinks import FORMATS
 from registry.addresses import parse
 from registry.errors import Problem
@@ -16,7 +17,6 @@ MOST_ONLINE = 1000  # items of one request that is answered at once
 MOST_IN_BATCH = 10_000
 MOST_KEPT = 10_000
 LONGEST_VALUE = 50_000  # characters
-UPLOADS = ("dataset", "ligands", "proteins")
 ADDRESS = "name, name:3 or name@alias; the newest model that fits if not named"
 ADDRESSES = f"{ADDRESS}. Of a list, the first that can be served answers."
 KEY = "requests with the same key are answered by the same side of an alias's split"

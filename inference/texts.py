@@ -56,3 +56,10 @@ def types_of(schema: Any) -> set[str]:
     """The types that a JSON Schema names."""
     types = schema.get("type", []) if isinstance(schema, Mapping) else []
     return {types} if isinstance(types, str) else set(types)
+
+
+def single(schema: Any) -> Any:
+    """The schema of the one value that a list always has, and so on within; else the schema."""
+    while isinstance(schema, Mapping) and schema.get("maxItems") == 1:
+        schema = schema.get("items")
+    return schema

@@ -12,10 +12,10 @@ from rest_framework.views import APIView
 
 from inference import batches, commands, gateway, given, routes, traffic
 from inference.fallback import answer_of, first_served, listed
+from inference.given import UPLOADS
 from inference.routes import Found
 from inference.serializers import (
     MOST_ONLINE,
-    UPLOADS,
     BatchRequest,
     BatchResponse,
     ModelRequest,

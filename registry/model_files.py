@@ -175,6 +175,11 @@ def _check_signature(signature: dict[str, Any], recipe: recipes.Recipe) -> None:
             schemas.check(schema)
         except ValueError as error:
             raise bad(f"{SIGNATURE}, {name}: {error}.") from None
+        fields = own[name].get("properties") or schema.get("properties")
+        for field in schema.get("required", ()):
+            if fields and field not in fields:
+                text = f"it requires {str(field)[:60]!r}, which the model does not have"
+                raise bad(f"{SIGNATURE}, {name}: {text}.")
 
 
 def _look_for_pickles(root: Path) -> None:

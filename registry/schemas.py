@@ -43,6 +43,8 @@ class _Walk:
         for word, value in schema.items():
             if word == "type" and not _are_types(value):
                 raise ValueError(f"{str(value)[:60]!r} is no type")
+            if word == "required" and not _are_names(value):
+                raise ValueError("required is no list of names")
             if word in PLAIN or (word not in OBEYED and not word.startswith("$")):
                 continue  # a limit, or a remark
             if word == "properties" and isinstance(value, Mapping):
@@ -60,3 +62,7 @@ class _Walk:
 def _are_types(value: Any) -> bool:
     some = value if isinstance(value, list) else [value]
     return all(isinstance(one, str) and one in TYPES for one in some)
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)

@@ -104,10 +104,14 @@ def archive_of(version: ModelVersion) -> Tarball:
     label = f"{version.model.name}-{version.number}"
     directory = store.model_path(version.digest)
     try:
-        return Tarball(directory, label, origin.comment(version))
+        archive = Tarball(directory, label, origin.comment(version))
+        if store.directory_digest(directory) == version.digest:
+            return archive
+        archive.close()
+        text = f"The files of {version} are not those that were registered."
     except OSError:
         text = f"The files of {version} cannot be read."
-        raise Problem("model_unavailable", text) from None
+    raise Problem("model_unavailable", text)
 
 
 model_files_urls: list[Any] = [

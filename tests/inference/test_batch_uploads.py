@@ -20,7 +20,7 @@ from registry import store
 from registry.models import ModelVersion, Node, Task
 from registry.scheduler import dispatch
 from registry.states import State
-from tests.inference import tiny
+from tests.inference import onnx_files, tiny
 
 BATCH = "/api/v1/inference/batch"
 TEXT = {"type": "string"}
@@ -309,6 +309,17 @@ def test_the_best_may_be_the_lowest_and_come_in_any_format(
     ]  # fmt: skip
 
 
+def test_a_graph_that_keeps_an_axis_of_one_ranks_as_well(
+    db: None, ask: Callable[..., Any], upload: Callable[..., str]
+) -> None:
+    told = ("x", onnx_files.FLOAT, ["b", 1]), ("y", onnx_files.FLOAT, ["b", 1])
+    graph = onnx_files.model([onnx_files.node("Neg")], [told[0]], [told[1]])
+    onnx_files.make_version("net", graph)
+    dataset = upload("d.jsonl", b'{"x": [3]}\n{"x": [1]}\n{"x": [2]}\n')
+    _, found = ask(model="net", dataset=dataset, top_k=2)
+    assert [one["output"]["y"] for one in lines(found)] == [[-1.0], [-2.0]]
+
+
 def test_more_may_be_asked_for_than_there_are_and_errors_have_no_rank(
     version: ModelVersion, ask: Callable[..., Any], upload: Callable[..., str]
 ) -> None:
@@ -358,6 +369,9 @@ def test_nothing_but_the_results_is_left_of_a_finished_batch(
         ({"dataset": "csv", "proteins": "fasta"}, "dataset"),
         ({"proteins": "fasta", "ligands": "smi", "protein": "M"}, "protein"),
         ({"dataset": "smi", "ligands": "smi", "proteins": "fasta"}, "dataset"),
+        ({"ligands": "csv", "protein": "M"}, "ligands"),
+        ({"ligands": "fasta", "proteins": "smi"}, "ligands"),
+        ({"ligands": "smi", "proteins": "csv"}, "proteins"),
         ({"inputs": [{}], "protein": "M"}, "protein"),
         ({"inputs": [{}], "rank_by": "affinity"}, "rank_by"),
         ({"inputs": [{}], "top_k": 0}, "top_k"),

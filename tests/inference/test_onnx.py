@@ -230,6 +230,33 @@ def hidden_custom() -> onnx.ModelProto:
     return model([call], [told[0]], [told[1]], functions=[function], domains=domains)
 
 
+def doubled(depth: int) -> onnx.ModelProto:
+    """A function that calls one twice, which calls one twice, and so on."""
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    inner = [helper.make_node("Tanh", ["x"], ["y"])]
+    functions = [helper.make_function("own", "F0", ["x"], ["y"], inner, opsets)]
+    for n in range(1, depth):
+        calls = [
+            helper.make_node(f"F{n - 1}", [x], [y], domain="own")
+            for x, y in (("x", "m"), ("m", "y"))
+        ]
+        functions.append(
+            helper.make_function("own", f"F{n}", ["x"], ["y"], calls, opsets)
+        )
+    call = helper.make_node(f"F{depth - 1}", ["x"], ["y"], domain="own")
+    told = ("x", FLOAT, ["b", 2]), ("y", FLOAT, ["b", 2])
+    return model([call], [told[0]], [told[1]], functions=functions, domains=["own"])
+
+
+def calls_itself() -> onnx.ModelProto:
+    opsets = [helper.make_opsetid("own", 1)]
+    inner = [helper.make_node("F", ["x"], ["y"], domain="own")]
+    function = helper.make_function("own", "F", ["x"], ["y"], inner, opsets)
+    call = helper.make_node("F", ["x"], ["y"], domain="own")
+    told = ("x", FLOAT, ["b", 2]), ("y", FLOAT, ["b", 2])
+    return model([call], [told[0]], [told[1]], functions=[function], domains=["own"])
+
+
 def terabyte() -> onnx.ModelProto:
     size = numpy_helper.from_array(np.array([10**12], np.int64), "n")
     nodes = [
@@ -296,6 +323,8 @@ HARM: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "a custom operator": (custom, "unsafe_model"),
     "the same in a function": (hidden_custom, "unsafe_model"),
     "a terabyte": (terabyte, "bad_model"),
+    "functions that double thirty times": (lambda: doubled(30), "bad_model"),
+    "a function that calls itself": (calls_itself, "bad_model"),
     "an unknown operator": (no_such_operator, "bad_model"),
     "an output named error": (named_error, "bad_model"),
     "complex numbers": (complex_numbers, "bad_model"),

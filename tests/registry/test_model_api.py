@@ -175,6 +175,20 @@ def test_a_download_goes_on_when_the_files_are_deleted_meanwhile(
     assert len(content) == int(response["Content-Length"])
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_version_with_a_flipped_bit_is_not_given_away(
+    versions: list[ModelVersion], api: APIClient, name: str
+) -> None:
+    path = store.model_path(versions[0].digest) / name
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(content)
+    response = api.get(f"{MODELS}/m/versions/1/download")
+    assert (response.status_code, response.json()["code"]) == (503, "model_unavailable")
+    assert "not those that were registered" in response.json()["detail"]
+
+
 def test_a_download_without_files_says_so_without_a_path(
     versions: list[ModelVersion], api: APIClient
 ) -> None:

@@ -316,6 +316,12 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a signature of no types": (
         {"signature.json": {"inputs": {"type": 7}, "outputs": {}}}, "bad_model",
     ),
+    "a field required that there is not": (
+        {"signature.json": {"inputs": {"required": ["zebra"]}, "outputs": {}}}, "bad_model",
+    ),
+    "a word where the required fields stand": (
+        {"signature.json": {"inputs": {"required": "x"}, "outputs": {}}}, "bad_model",
+    ),
     "a signature without inputs": ({"signature.json": {"outputs": {}}}, "bad_model"),
     "a reference": (
         {"signature.json": {"inputs": {"$ref": "http://10.0.0.1/x"}, "outputs": {}}}, "bad_model",
