@@ -36,6 +36,11 @@ class Found(Generic[M]):
         self._sql = f'SELECT {columns} FROM "{model._meta.db_table}" {tail}'  # noqa: S608
 
     def rows(self, *values: object) -> list[M]:
+        made = self._model.from_db
+        return [made(connection.alias, self._names, row) for row in self.lists(*values)]
+
+    def lists(self, *values: object) -> list[list[Any]]:
+        """The rows as the values of the id and the named fields, in the order of the model."""
         converters = _converters(self._model, tuple(self._names), connection.vendor)
         given: list[Any] = [_adapted(value) for value in values]
         with connection.cursor() as cursor:
@@ -45,9 +50,7 @@ class Found(Generic[M]):
             for at, column, converts in converters:
                 for convert in converts:
                     row[at] = convert(row[at], column, connection)
-        return [
-            self._model.from_db(connection.alias, self._names, row) for row in found
-        ]
+        return found
 
 
 def quick_commit() -> str:

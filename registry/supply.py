@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from registry.models import Attempt, Lane, Node, Reservation, Task, Use, UserLimit
+from registry.models.node import SUSPECT_AFTER
 from registry.placement import Absent, Booking, Gpu, Holding, Limit, Offer
 from registry.placement.sizes import Size
 from registry.resources import Resources
@@ -18,9 +19,23 @@ HELD = (
     "assigned_at", "started_at", "time_limit", "expected",
 )  # fmt: skip
 
-OF_LANE = Found(  # asked at each submit
-    Node, ["name", "lane", "cpus", "memory", "gpus"], "WHERE lane = %s ORDER BY name"
+KNOWN = Found(  # asked at each submit
+    Node,
+    ["name", "lane", "cpus", "memory", "gpus", "beat_at", "stopped_at"],
+    "ORDER BY name",
 )
+
+
+class Known(NamedTuple):
+    """A node as large as it is, up or not."""
+
+    lane: str
+    size: Size
+    beat_at: datetime.datetime
+    stopped_at: datetime.datetime | None
+
+    def is_up(self, moment: datetime.datetime) -> bool:
+        return self.stopped_at is None and moment - self.beat_at < SUSPECT_AFTER
 
 
 class Supply(NamedTuple):
@@ -52,20 +67,28 @@ def look(moment: datetime.datetime) -> Supply:
     return supply
 
 
-def sizes(lane: str) -> list[Size]:
-    """All nodes of the lane that are known, up or not, as large as they are."""
-    rows = OF_LANE.rows(lane)
-    return [Size(node.name, node.capacity, gpus_of(node)) for node in rows]
+def known() -> list[Known]:
+    found = []
+    for row in KNOWN.lists():
+        _, name, lane, cpus, memory, gpus, beat_at, stopped_at = row
+        capacity = Resources(cpus, len(gpus), memory)
+        size = Size(name, capacity, _gpus(gpus) if gpus else [])
+        found.append(Known(lane, size, beat_at, stopped_at))
+    return found
 
 
 def gpus_of(node: Node) -> list[Gpu]:
+    return _gpus(node.gpus)
+
+
+def _gpus(told: Sequence[dict[str, Any]]) -> list[Gpu]:
     return [
         Gpu(
             int(gpu.get("index", number)),
             int(gpu.get("memory") or 0),
             str(gpu.get("busy") or ""),
         )
-        for number, gpu in enumerate(node.gpus)
+        for number, gpu in enumerate(told)
     ]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db import transaction
 
-from registry import arrays, store, submission, uploads
+from registry import arrays, store, submission, supply, uploads
 from registry.errors import Problem
 from registry.models import Task
 from registry.resources import Resources
@@ -29,7 +29,7 @@ def submit(user: Any, asked: Mapping[str, Any], **extra: Any) -> Task:
     """
     content = script_text.checked(asked["script"])
     lane, needs = choose_resources(asked["lane"], asked.get("resources", {}))
-    refuse_too_large(lane, needs)
+    refuse_too_large(lane, needs, supply.known())
     refuse_output_names(asked["files"], extra)
     common = submission.common(user, asked)
     indexes = arrays.parse(asked["array"]) if "array" in asked else None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from registry import recipes, sniff, store, submission, supply, uploads
+from registry import clock, recipes, sniff, store, submission, supply, uploads
 from registry.errors import Problem
-from registry.models import Node, Task, Upload
+from registry.models import Task, Upload
 from registry.placement.sizes import (
     asked_and_had,
     closest,
@@ -18,6 +18,7 @@ from registry.placement.sizes import (
 )
 from registry.recipes import Recipe
 from registry.resources import Resources
+from registry.supply import Known
 from training import data
 
 
@@ -27,9 +28,10 @@ def submit(user: Any, asked: Mapping[str, Any]) -> Task:
     params = recipe.validate(asked["params"])
     dataset = describe(user, asked["dataset"])
     recipes.load(recipe.check)(dataset["columns"], params)
-    lane = choose_lane(asked["lane"])
+    nodes = supply.known()
+    lane = choose_lane(asked["lane"], nodes)
     needs = choose_resources(recipe, lane, asked.get("resources", {}))
-    refuse_too_large(lane, needs)
+    refuse_too_large(lane, needs, nodes)
     common = submission.common(user, asked)
     mode = getattr(params, "mode", None)
     return submission.accept(
@@ -86,11 +88,15 @@ def refuse_other_types(upload: Upload) -> None:
     raise Problem("bad_data", text, errors={"dataset": [text]})
 
 
-def choose_lane(asked: str) -> str:
+def choose_lane(asked: str, nodes: Sequence[Known]) -> str:
     """`auto` is the GPU lane where a node of it is up, else the CPU lane."""
     if asked != "auto":
         return asked
-    return "gpu" if any(node.lane == "gpu" for node in Node.objects.up_now()) else "cpu"
+    with_gpus = [node for node in nodes if node.lane == "gpu"]
+    if not with_gpus:
+        return "cpu"
+    moment = clock.now()
+    return "gpu" if any(node.is_up(moment) for node in with_gpus) else "cpu"
 
 
 def choose_resources(recipe: Recipe, lane: str, asked: Mapping[str, int]) -> Resources:
@@ -114,12 +120,12 @@ def choose_resources(recipe: Recipe, lane: str, asked: Mapping[str, int]) -> Res
     )
 
 
-def refuse_too_large(lane: str, needs: Resources) -> None:
+def refuse_too_large(lane: str, needs: Resources, nodes: Sequence[Known]) -> None:
     """Raise Problem `resources_too_large` if nodes are known and none could ever hold it.
 
     A node that is away counts: the task waits for it, and says so.
     """
-    sizes = supply.sizes(lane)
+    sizes = [node.size for node in nodes if node.lane == lane]
     if any(could_hold(size, needs) for size in sizes):
         return
     largest = closest(sizes, needs)

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections import deque
+from functools import lru_cache
 
 PATIENCE = 5.0  # seconds to wait for a turn, then one goes without
 ONCE_IN_VAIN = 0.05  # seconds, after a wait in vain: who holds it may be frozen
@@ -106,8 +107,11 @@ _turns: dict[str, Turn] = {}
 def turn_of(database: str) -> Turn:
     """The one turn of that database file in this process."""
     # One per file: closing any descriptor of it would drop the locks of all.
-    path = os.path.realpath(database) + "-turn"
-    return _turns.setdefault(path, Turn(path))
+    path = _real(database) + "-turn"
+    return _turns.get(path) or _turns.setdefault(path, Turn(path))
+
+
+_real = lru_cache(64)(os.path.realpath)
 
 
 # A forked child begins anew: its parent's threads and locks are not its own.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from django.db import models, transaction
@@ -55,7 +56,7 @@ class Change(models.Model):
         reason: str = "",
     ) -> None:
         """Append one line to the timeline."""
-        event = self.events.model(
+        event = _event(type(self))(
             task_id=self.pk,
             at=at or clock.now(),
             verb=verb,
@@ -119,3 +120,9 @@ class Change(models.Model):
             self.refresh_from_db()
             reason = self.reason if "reason" in changes else ""
             self.note(verb, say, at=at, reason=reason)
+
+
+@cache
+def _event(kind: type[models.Model]) -> Any:
+    """The model of its events; `self.events` would make a manager for each."""
+    return kind._meta.get_field("events").related_model

@@ -3,7 +3,6 @@ from __future__ import annotations
 import datetime
 import uuid
 from collections.abc import Callable, Iterable
-from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
 from django.db import models, transaction
@@ -12,7 +11,6 @@ from registry import clock, rows
 from registry.crashpoints import crashpoint
 from registry.models.incident import Incident
 from registry.resources import Resources
-from registry.rows import Found
 from registry.states import PLACED
 
 if TYPE_CHECKING:
@@ -29,10 +27,6 @@ class NodeQuerySet(models.QuerySet["Node"]):
     def up(self, moment: datetime.datetime) -> Self:
         """Those that may be given work: they beat lately and were not stopped."""
         return self.filter(stopped_at=None, beat_at__gt=moment - SUSPECT_AFTER)
-
-    def up_now(self) -> list[Node]:
-        """Those that are up, with their name, lane and capacity; asked at each submit."""
-        return _up().rows(clock.now() - SUSPECT_AFTER)
 
     def lost(self, moment: datetime.datetime) -> Self:
         return self.filter(stopped_at=None, beat_at__lte=moment - LOST_AFTER)
@@ -175,11 +169,3 @@ class Node(models.Model):
             except Stale:
                 continue
         return count
-
-
-@cache
-def _up() -> Found[Node]:
-    fields = ["name", "lane", "cpus", "memory", "gpus"]
-    return Found(
-        Node, fields, "WHERE stopped_at IS NULL AND beat_at > %s ORDER BY name"
-    )

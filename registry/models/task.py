@@ -32,9 +32,9 @@ class TaskQuerySet(models.QuerySet["Task"]):
     def usual_duration(self, owner: Any, template: str) -> int | None:
         """The 95th percentile of this user's latest runs of it, in seconds; None if none."""
         took = sorted(
-            (task.finished_at - task.started_at).total_seconds()
-            for task in _past().rows(owner.pk, template)
-            if task.started_at and task.finished_at
+            (finished_at - started_at).total_seconds()
+            for _, started_at, finished_at in _past().lists(owner.pk, template)
+            if started_at and finished_at
         )
         return math.ceil(took[(len(took) * 19 - 1) // 20]) if took else None
 

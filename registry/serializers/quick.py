@@ -7,12 +7,25 @@ from functools import cache
 from typing import Any
 
 from rest_framework import serializers
+from rest_framework.fields import empty
 
 Reader = Callable[[Any, Any], Any]
 
 
 class SharedFields(serializers.Serializer[Any]):
     """All instances read by the same fields, which keep nothing of what they read."""
+
+    def __init__(self, instance: Any = None, data: Any = empty, **kwargs: Any) -> None:
+        is_field = instance is None and data is empty
+        if is_field or kwargs.keys() - {"context"}:
+            super().__init__(instance, data, **kwargs)
+            return
+        # What the framework sets up for every instance, counting them in a class, by which
+        # the interpreter forgets all that it knows of the classes of fields.
+        self.__dict__ |= _blank(type(self))
+        self.instance, self._context = instance, kwargs.get("context", {})
+        if data is not empty:
+            self.initial_data = data
 
     @property
     def fields(self) -> Any:
@@ -28,6 +41,13 @@ class Shown(SharedFields):
 
     def to_representation(self, instance: Any) -> dict[str, Any]:
         return {name: read(self, instance) for name, read in _readers(type(self))}
+
+
+@cache
+def _blank(kind: type[SharedFields]) -> dict[str, Any]:
+    """The attributes of one that has nothing to read or show."""
+    own = ("_args", "_kwargs")
+    return {name: one for name, one in vars(kind()).items() if name not in own}
 
 
 @cache
