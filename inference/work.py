@@ -7,26 +7,40 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from inference.bulk import Answerer, Answers, Batch
 from inference.chunk import Chunk
 from inference.claims import Claims
+from inference.flow import Flow
 from inference.part import Part, ShardFile, piece
+from inference.spread import Spread, cores
 from registry.errors import BadData
 
 log = logging.getLogger(__name__)
 
 CHUNK_SECONDS = 0.2  # of work between two looks at the wishes
-LOOK_EVERY = 0.1  # seconds, while a pass takes longer
 FIRST_CHUNK, MOST_IN_CHUNK = 8, 1024  # items
 CLAIM_SECONDS = 0.5  # of work that is claimed at once
 MOST_CLAIMED = 16  # shards
 WRITTEN_BEHIND = 4  # shards that are not yet known to be on the disk
 CLOSED_AT_ONCE = 2  # shards that are put on the disk while the next are written
 CHUNKS_BEHIND = 4  # chunks that wait for the disk
+SETTLED_WITHIN = 0.3  # seconds, for what is predicted when the work ends early
 QUICK = 0.03  # seconds of a pass that needs no thread of its own
+
+
+@dataclass
+class Open:
+    """A shard whose results are not all in its part yet."""
+
+    number: int
+    first: int  # of its items
+    part: Part
+    written: int = 0  # items
+    failed: int = 0
 
 
 class Work:
@@ -34,8 +48,9 @@ class Work:
 
     `look` is called between chunks and may end it by raising; `patient` runs a call of the
     database; `straight` gives a shard a better place than a file of its own. A network that is
-    not quick has a thread of its own, so that the next chunk is encoded meanwhile. Another one
-    writes, and calls `written` after each shard, perhaps before that one is whole.
+    not quick has threads of its own, one for each core that is free, and the next chunk is
+    encoded meanwhile. Another thread writes, and calls `written` after each shard, perhaps before
+    that one is whole.
     """
 
     def __init__(
@@ -55,6 +70,8 @@ class Work:
         self.unnoted = 0  # items answered of shards that are not noted as done
         self._chunk, self._at_once = FIRST_CHUNK, 1
         self._is_quick = False
+        self._spread = Spread(cores(), monotonic=monotonic)
+        self._open: deque[Open] = deque()
         self._behind: deque[Future[object]] = deque()
         self._written: deque[tuple[int, int, Future[None]]] = deque()
         # Failed items by shard, of those that the database does not know to be done.
@@ -63,7 +80,12 @@ class Work:
     def run(self, answer: Answerer) -> None:
         """Work until there is no shard to take. Raises Stale once the task takes none."""
         self.batch.files.folder.mkdir(parents=True, exist_ok=True)
-        self._network = ThreadPoolExecutor(1, "shard-network")
+        self._flow = Flow(
+            partial(self._predicted, answer),
+            width=self._spread,
+            most=self._spread.most,
+            look=self._look,
+        )
         with (
             ThreadPoolExecutor(CLOSED_AT_ONCE, "shard-close") as self._closer,
             ThreadPoolExecutor(1, "shard-files") as self._disk,
@@ -78,11 +100,13 @@ class Work:
                     most = min(4 * self._at_once, MOST_CLAIMED)
                     self._at_once = max(1, min(fitting, most))
             except BaseException:
+                self._flow.settle(SETTLED_WITHIN)
+                for shard in self._open:
+                    self._disk.submit(shard.part.drop)
                 self._give_back()
                 raise
             finally:
-                # Not waited for: one pass of a slow model would hold up a cancel.
-                self._network.shutdown(wait=False, cancel_futures=True)
+                self._flow.close()
 
     def _take(self) -> list[int]:
         """The next shards; none once all that was written is noted and none is free."""
@@ -95,46 +119,46 @@ class Work:
             for number in self._done:
                 self.unnoted -= min(size, count - number * size)
             self._done.clear()
-            if numbers or not self._written:
+            if numbers:
                 return numbers
-            self._written[-1][2].result()
+            if not self._flow.is_empty:
+                self._flow.drain()
+            elif self._written:
+                self._written[-1][2].result()
+            else:
+                return []
 
     def _shard(self, number: int, answer: Answerer) -> None:
         batch = self.batch
         first = number * batch.size
-        count = min(batch.size, batch.count - first)
-        part = self._straight(number) or ShardFile(batch, number)
-        try:
-            at = failed = 0
-            for chunk, answers in self._answered(first, count, answer):
-                failed += sum(["error" in one for one in answers])
-                self._write(partial(part.put, piece(batch, first + at, chunk, answers)))
-                at += len(chunk)
-            if at != count:
-                raise BadData(f"it has {first + at} rows, not {batch.count}")
-        except BaseException:
-            self._disk.submit(part.drop)
-            raise
-        on_disk = part.closed(failed, self._disk, self._closer)
-        self._written.append((number, failed, on_disk))
-        self._write(self._when_written)
-
-    def _answered(
-        self, first: int, count: int, answer: Answerer
-    ) -> Iterator[tuple[Chunk, Answers]]:
-        """Chunk by chunk; the next is encoded while one is predicted, if that takes long."""
-        ahead: tuple[Chunk, Future[Answers]] | None = None
+        count, at = min(batch.size, batch.count - first), 0
+        shard = Open(number, first, self._straight(number) or ShardFile(batch, number))
+        self._open.append(shard)
         for chunk in self._chunks(first, count, answer):
-            if self._is_quick and ahead is None:
+            at += len(chunk)
+            then = partial(self._answered, shard, chunk)
+            if self._is_quick:
                 # Two threads that are both in Python hand over its lock again and again.
-                yield chunk, self._predicted(answer, chunk)
-                continue
-            found = self._network.submit(self._predicted, answer, chunk)
-            if ahead is not None:
-                yield ahead[0], self._result(ahead[1])
-            ahead = chunk, found
-        if ahead is not None:
-            yield ahead[0], self._result(ahead[1])
+                self._flow.drain()
+                then(self._predicted(answer, chunk))
+            else:
+                self._flow.push(chunk, then)
+        if at != count:
+            raise BadData(f"it has {first + at} rows, not {batch.count}")
+        self._flow.behind(partial(self._ended, shard))
+
+    def _answered(self, shard: Open, chunk: Chunk, answers: Answers) -> None:
+        shard.failed += sum(["error" in one for one in answers])
+        found = piece(self.batch, shard.first + shard.written, chunk, answers)
+        self._write(partial(shard.part.put, found))
+        shard.written += len(chunk)
+        self.unnoted += len(chunk)
+
+    def _ended(self, shard: Open) -> None:
+        self._open.remove(shard)
+        on_disk = shard.part.closed(shard.failed, self._disk, self._closer)
+        self._written.append((shard.number, shard.failed, on_disk))
+        self._write(self._when_written)
 
     def _chunks(self, first: int, count: int, answer: Answerer) -> Iterator[Chunk]:
         """Encoded items, some at a time; of the items themselves only a few are held."""
@@ -165,17 +189,7 @@ class Work:
         fitting = int(count * CHUNK_SECONDS / spent)
         self._chunk = min(max(1, fitting), 2 * self._chunk, MOST_IN_CHUNK)
         self._is_quick = predicting / count * self._chunk < QUICK
-        self.unnoted += count
         return answers
-
-    def _result(self, found: Future[Answers]) -> Answers:
-        while True:
-            try:
-                return found.result(LOOK_EVERY)
-            except TimeoutError:
-                if found.done():
-                    raise
-                self._look()
 
     def _write(self, call: Callable[[], object]) -> None:
         while len(self._behind) >= CHUNKS_BEHIND:
