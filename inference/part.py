@@ -34,8 +34,13 @@ class Part:
             self.error = error
             raise
 
-    def closed(self, failed: int, writer: Executor, closer: Executor) -> Future[None]:
-        """Has `closer` put it on the disk once `writer` has done what it was given."""
+    def closed(
+        self,
+        failed: int,
+        write: Callable[[Callable[[], object]], object],
+        closer: Executor,
+    ) -> Future[None]:
+        """Has `closer` put it on the disk once `write` has done what it was given."""
         found: Future[None] = Future()
 
         def told(call: Callable[[], object]) -> bool:
@@ -57,7 +62,7 @@ class Part:
             if told(lambda: self._end(failed)):
                 closer.submit(close)
 
-        writer.submit(end)
+        write(end)
         return found
 
     def drop(self) -> None:

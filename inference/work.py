@@ -156,7 +156,7 @@ class Work:
 
     def _ended(self, shard: Open) -> None:
         self._open.remove(shard)
-        on_disk = shard.part.closed(shard.failed, self._disk, self._closer)
+        on_disk = shard.part.closed(shard.failed, self._write, self._closer)
         self._written.append((shard.number, shard.failed, on_disk))
         self._write(self._when_written)
 
@@ -192,9 +192,14 @@ class Work:
         return answers
 
     def _write(self, call: Callable[[], object]) -> None:
-        while len(self._behind) >= CHUNKS_BEHIND:
-            self._behind.popleft().result()
-        self._behind.append(self._disk.submit(call))
+        """In a thread of its own; at once where waking one would cost more than it spares."""
+        behind = self._behind
+        while behind and (len(behind) >= CHUNKS_BEHIND or behind[0].done()):
+            behind.popleft().result()
+        if self._is_quick and not behind:
+            call()
+        else:
+            behind.append(self._disk.submit(call))
 
     def _note(self, behind: int) -> None:
         """Note what is on the disk; more than so many shards are not left to be written."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from registry.errors import Problem
 
 OPTIONS = orjson.OPT_APPEND_NEWLINE
 AT_ONCE = 128  # lines, so that what is copied is in the processor's cache
-HEAD, TAIL = b'{"row":%d,%b"input":', b',"success":true,"output":%b}\n'
+HEAD, TAIL = b'{"row":%d,%b"input":', b',"success":true,"output":%b}}\n'
+BETWEEN = b"},"  # two objects of a list
 
 
 class JsonLines:
@@ -62,28 +64,47 @@ class JsonLines:
 
     def _as_given(self, results: Results) -> bytes:
         """The same, made of a record as it stands in its file; empty if one cannot."""
+        raws, items = results.raws, results.items
         if not self.is_plain or results.ranks is not None:
             return b""
-        found: list[bytes] = []
-        both = zip(
-            results.rows, results.raws, results.items, results.answers, strict=True
-        )
+        kinds = set(map(type, items))
+        if set(map(type, raws)) != {bytes} or any(
+            issubclass(k, Problem) for k in kinds
+        ):
+            return b""
         try:
-            for row, raw, item, answer in both:
-                if (
-                    type(raw) is not bytes
-                    or isinstance(item, Problem)
-                    or "error" in answer
-                ):
-                    return b""
-                name = b""
-                if type(item) is dict and ID in item:
-                    name = b'"id":%b,' % dumps(item[ID], str)
-                found += (HEAD % (row, name), raw, TAIL % dumps(answer, str))
+            outputs = _each(results.answers)
+            names = _names(items)
         except TypeError:  # one of them is not for orjson
             return b""
+        if not outputs:
+            return b""
+        found: list[bytes] = []
+        both = zip(results.rows, names, raws, outputs, strict=True)
+        for row, name, raw, output in both:
+            found += (HEAD % (row, name), raw, TAIL % output)
         text = b"".join(found)
         return text if text.isascii() else b""
+
+
+def _names(items: Sequence[Any]) -> Iterable[bytes]:
+    if set(map(type, items)) == {type(None)}:
+        return repeat(b"", len(items))
+    return [
+        b'"id":%b,' % dumps(one[ID], str) if type(one) is dict and ID in one else b""
+        for one in items
+    ]
+
+
+def _each(answers: Sequence[Mapping[str, Any]]) -> list[bytes]:
+    """Each output as JSON without its last brace; nothing if there is an error among them."""
+    text = dumps(answers, str)
+    if b'"error"' in text and any("error" in one for one in answers):
+        return []
+    parts = text[1:-2].split(BETWEEN)
+    if len(parts) == len(answers):  # so none stands inside one of them
+        return parts
+    return [dumps(one, str)[:-1] for one in answers]
 
 
 def lines(values: Sequence[Any]) -> bytes:

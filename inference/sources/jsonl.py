@@ -99,11 +99,11 @@ class JsonLines(Lines):
             yield from zip(lines, values, strict=True)
 
     def _blocks(self, file: IO[bytes]) -> Iterator[Records]:
-        while block := _block(file):
-            lines, values = _decoded(block)
+        for lines, has_returns in _lines(file):
+            lines, values = _decoded(lines)
             if not self.is_plain:
                 values = self._items(values)
-            if b"\r" in block:
+            if has_returns:
                 lines = [line.rstrip(b"\r") for line in lines]
                 lines = [Odd(line) if b"\r" in line else line for line in lines]
             yield lines, values
@@ -127,12 +127,23 @@ class JsonLines(Lines):
         return {**self.common, **value} if self.common else value
 
 
-def _decoded(block: bytes) -> tuple[list[bytes], list[Any]]:
+def _lines(file: IO[bytes]) -> Iterator[tuple[list[bytes], bool]]:
+    """Some lines at a time without their ends, and whether a carriage return is in them."""
+    rest = b""
+    while block := file.read(BLOCK):
+        lines = block.split(b"\n")
+        if len(lines) == 1:
+            lines = [block + file.readline().removesuffix(b"\n"), b""]
+        lines[0] = rest + lines[0]
+        rest = lines.pop()
+        yield lines, b"\r" in block or b"\r" in lines[0]
+    if rest:
+        yield [rest], b"\r" in rest
+
+
+def _decoded(lines: list[bytes]) -> tuple[list[bytes], list[Any]]:
     """The lines that are not empty, and their values."""
     loads = orjson.loads
-    lines = block.split(b"\n")
-    if not lines[-1]:
-        lines.pop()
     try:
         return lines, [loads(line) for line in lines]
     except ValueError:  # some are empty, or hold what orjson does not read
@@ -145,12 +156,6 @@ def _skip_mark(file: IO[bytes]) -> int:
     offset = len(BOM) if file.read(len(BOM)) == BOM else 0
     file.seek(offset)
     return offset
-
-
-def _block(file: IO[bytes]) -> bytes:
-    """The next whole lines."""
-    block = file.read(BLOCK)
-    return block if block.endswith(b"\n") else block + file.readline()
 
 
 def _value(line: bytes) -> Any:

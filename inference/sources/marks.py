@@ -18,9 +18,12 @@ class Marks:
     """`every` records an offset in bytes; the last number is how many records there are."""
 
     path: Path
+    _seen: Any = None  # the numbers, once they were read
 
     def exist(self) -> bool:
-        return self.path.exists()
+        if not (exists := self.path.exists()):
+            self._seen = None
+        return exists
 
     def write(self, every: int, offsets: Iterable[int], count: Any) -> None:
         """Keep the offsets; `count` tells the number of records once they are exhausted."""
@@ -34,6 +37,7 @@ class Marks:
                 np.save(file, found)
 
         write_aside(self.path, save)
+        self._seen = None
 
     @property
     def every(self) -> int:
@@ -50,4 +54,6 @@ class Marks:
         return int(numbers[1 + mark]), mark * int(numbers[0])
 
     def _numbers(self) -> Any:
-        return np.load(self.path, mmap_mode="r")
+        if self._seen is None:
+            self._seen = np.load(self.path, mmap_mode="r")
+        return self._seen
