@@ -53,7 +53,10 @@ class TaskViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Task]):
         found = TaskFilter(self.request.query_params, queryset, request=self.request)
         if not found.is_valid():
             raise ValidationError(found.errors)
-        return found.qs if found.shows_elements else found.qs.filter(array=None)
+        if found.shows_elements:
+            return found.qs
+        beside: Any = found.qs.filter(array=None).select_related(None)
+        return beside.select_related("node", "owner")
 
     @extend_schema(request=TaskChange, responses=TaskSerializer)
     def partial_update(self, request: Request, pk: str) -> Response:
