@@ -14,7 +14,7 @@ from rest_framework.test import APIClient
 
 from registry import arrays
 from registry.models import Condition, Node, Task
-from tests.conftest import client_of, make_node
+from tests.conftest import Clock, client_of, make_node
 
 pytestmark = pytest.mark.django_db
 on_postgres = pytest.mark.skipif(
@@ -98,6 +98,49 @@ def test_no_list_sorts_whole_rows_to_tell_them_apart(
         with CaptureQueriesContext(connection) as asked:
             names(api, query)
         assert not [one["sql"] for one in asked if "DISTINCT" in one["sql"]]
+
+
+def test_a_page_of_many_takes_no_more_statements_than_one_of_few(
+    api: APIClient, submit: Submit, alice: User, node: Node
+) -> None:
+    def statements(query: str) -> int:
+        with CaptureQueriesContext(connection) as asked:
+            names(api, query)
+        return len(asked)
+
+    def add() -> None:
+        first = placed(submit(), node)
+        later = submit(held=True)
+        later.dependencies.create(on=first, on_number=first.pk, condition="afterok")
+        arrays.submit(arrays.parse("0-1"), kind="train", lane="cpu", owner=alice)
+
+    add()
+    queries = ("", "elements=true", "node=cpu@one", "state=pending")
+    names(api, "")  # the first use of a key is written down
+    few = [statements(query) for query in queries]
+    for _ in range(3):
+        add()
+    assert [statements(query) for query in queries] == few
+
+
+def test_a_list_shows_of_each_task_what_its_own_page_does(
+    api: APIClient, submit: Submit, alice: User, node: Node, time: Clock
+) -> None:
+    first = placed(submit(name="first", params={"a": 1}), node)
+    later = submit(held=True)
+    for number in (first.pk, later.pk - 1):
+        later.dependencies.get_or_create(
+            on=first, on_number=number, condition="afterany"
+        )
+    arrays.submit(
+        arrays.parse("0-1"), kind="train", lane="cpu", owner=alice, params={"b": 2}
+    )
+    rows = api.get("/api/v1/tasks?elements=true").json()["results"]
+    assert len(rows) == 5
+    for row in rows:
+        alone = api.get(row["links"]["self"]).json()
+        told = "waiting_for"  # a list counts no lines
+        assert {**row, told: []} == {**alone, told: []}
 
 
 def test_elements_show_what_their_head_asked_for(api: APIClient, alice: User) -> None:
