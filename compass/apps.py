@@ -8,4 +8,4 @@ class CompassConfig(AppConfig):
     verbose_name = "Compass"
 
     def ready(self) -> None:
-        from compass import checks  # noqa: F401
+        from compass import checks, postgres  # noqa: F401

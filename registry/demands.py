@@ -3,51 +3,27 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import NamedTuple
 
-from django.db import connection
-from django.db.models import Count, QuerySet
+from django.db.models import Count
 
-from registry.kinds import LANES
+from registry import fronts
 from registry.models import Task
 from registry.placement import Demand
 from registry.resources import Resources
 
-LOOK_AT = 200  # waiting tasks of each user on each lane looked at in one pass
-OF_A_LEVEL = 20  # of them from each priority below what fills that
-LEVELS = 8
-MOST = 600  # on each lane, shared between its users
 ARRAYS = 50  # arrays with a limit that each user has looked at
 AT_ONCE = 500  # rows of one statement
-PARTS = 100  # owners of one statement
-OWNER, LOWEST = -(10**9) - 1, -(10**9) - 2  # stand for values in a statement
-OWNERS = """
-    WITH RECURSIVE line(owner) AS (
-        SELECT MIN(owner_id) FROM registry_task
-        WHERE lane = %s AND state = 'pending' AND NOT held AND array_size IS NULL
-        UNION ALL
-        SELECT (
-            SELECT MIN(owner_id) FROM registry_task
-            WHERE lane = %s AND state = 'pending' AND NOT held AND array_size IS NULL
-              AND owner_id > line.owner
-        )
-        FROM line WHERE line.owner IS NOT NULL
-    )
-    SELECT owner FROM line WHERE owner IS NOT NULL
-"""
-FIELDS = (
-    "pk", "lane", "owner", "priority", "cpus", "gpus", "memory", "gpu_memory",
-    "created_at", "time_limit", "expected", "array", "waiting_for", "estimated_start",
-)  # fmt: skip
 
 
 class Waiting(NamedTuple):
     """A demand, and what its row says by now of why and when."""
 
     demand: Demand
-    waiting_for: list[str]
+    waiting_for: tuple[str, ...]
     estimated_start: datetime.datetime | None
 
 
@@ -61,69 +37,16 @@ def look(moment: datetime.datetime) -> dict[int, Waiting]:
     bounded = _bounded_arrays()
     line = Task.objects.in_line(moment)
     free = line.exclude(array__in=bounded.keys()) if bounded else line
+    rows: list[fronts.Row] = []
+    for lane, owners in fronts.owners().items():
+        rows += fronts.of_lane(free.filter(lane=lane), owners, moment)
     keys: list[int] = []
-    for lane in LANES:
-        keys += _of_lane(free.filter(lane=lane), _owners(lane))
     for head, room in bounded.items():
         elements = line.filter(array=head).order_by("pk").values_list("pk", flat=True)
         keys += elements[:room] if room > 0 else []
-    found: dict[int, Waiting] = {}
     for at in range(0, len(keys), AT_ONCE):
-        rows = line.filter(pk__in=keys[at : at + AT_ONCE]).values_list(*FIELDS)
-        found |= {row[0]: _waiting(row, moment) for row in rows}
-    return found
-
-
-def _owners(lane: str) -> list[int]:
-    """Those with tasks in line, each found by one step through the index."""
-    with connection.cursor() as cursor:
-        cursor.execute(OWNERS, [lane, lane])
-        return [owner for (owner,) in cursor.fetchall()]
-
-
-def _of_lane(line: QuerySet[Task], owners: list[int]) -> list[int]:
-    """The first of each owner, and the first of each priority below them."""
-    most = max(1, min(LOOK_AT, MOST // max(1, len(owners))))
-    rows = _of_each(line.filter(owner=OWNER), most, [{OWNER: one} for one in owners])
-    keys = [pk for pk, _, _ in rows]
-    counts = Counter(owner for _, owner, _ in rows)
-    lowest: dict[int, int] = {}
-    for _, owner, priority in rows:
-        if counts[owner] == most:
-            lowest[owner] = min(priority, lowest.get(owner, priority))
-    below = line.filter(owner=OWNER, priority__lt=LOWEST)
-    for _ in range(LEVELS):
-        each = [{OWNER: owner, LOWEST: least} for owner, least in lowest.items()]
-        rows, lowest = _of_each(below, OF_A_LEVEL, each), {}
-        for _, owner, priority in rows:
-            lowest[owner] = max(priority, lowest.get(owner, priority))
-        keys += [pk for pk, owner, priority in rows if priority == lowest[owner]]
-    return keys
-
-
-def _of_each(
-    line: QuerySet[Task], most: int, each: Sequence[Mapping[int, int]]
-) -> list[tuple[int, int, int]]:
-    """The first of the line for each, with owner and priority, in one statement for many.
-
-    `each` says what stands for OWNER and LOWEST. The line is written once, for that
-    takes longer than reading it.
-    """
-    if not each:
-        return []
-    first = line.values_list("pk", "owner", "priority")[:most]
-    sql, params = first.query.sql_with_params()
-    one = f"SELECT * FROM ({sql}) AS part"  # noqa: S608
-    found: list[tuple[int, int, int]] = []
-    for at in range(0, len(each), PARTS):
-        part = each[at : at + PARTS]
-        with connection.cursor() as cursor:
-            cursor.execute(
-                " UNION ALL ".join([one] * len(part)),
-                [stands.get(value, value) for stands in part for value in params],
-            )
-            found += cursor.fetchall()
-    return found
+        rows += fronts.read(line.filter(pk__in=keys[at : at + AT_ONCE]), moment)
+    return {row[0]: _waiting(row, moment) for row in rows}
 
 
 def _bounded_arrays() -> dict[int, int]:
@@ -144,10 +67,10 @@ def _bounded_arrays() -> dict[int, int]:
     return limits
 
 
-def _waiting(row: tuple[Any, ...], moment: datetime.datetime) -> Waiting:
+def _waiting(row: fronts.Row, moment: datetime.datetime) -> Waiting:
     (
         pk, lane, owner, priority, cpus, gpus, memory, gpu_memory,
-        created_at, time_limit, expected, array, waiting_for, estimated_start,
+        time_limit, expected, array, estimated_start, made, waiting_for,
     ) = row  # fmt: skip
     demand = Demand(
         pk,
@@ -155,9 +78,15 @@ def _waiting(row: tuple[Any, ...], moment: datetime.datetime) -> Waiting:
         Resources(cpus, gpus, memory, gpu_memory),
         owner,
         priority,
-        (moment - created_at).total_seconds(),
+        made if isinstance(made, float) else (moment - made).total_seconds(),
         time_limit if time_limit is not None else expected,
         time_limit is not None,
         array,
     )
-    return Waiting(demand, waiting_for, estimated_start)
+    return Waiting(demand, _words(waiting_for), estimated_start)
+
+
+@lru_cache(2 * fronts.MOST)
+def _words(text: str) -> tuple[str, ...]:
+    """Most tell from pass to pass, and from task to task, the same."""
+    return tuple(json.loads(text))

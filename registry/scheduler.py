@@ -14,6 +14,7 @@ from registry import (
     clock,
     demands,
     dependencies,
+    fronts,
     supply,
     verdicts,
 )
@@ -35,7 +36,7 @@ def dispatch() -> Plan:
     """
     plan = _pass()
     for _ in range(ROUNDS):
-        if plan.waits or len(plan.places) < demands.LOOK_AT:
+        if plan.waits or len(plan.places) < fronts.LOOK_AT:
             break
         placed, plan = plan.places, _pass()
         plan.places = {**placed, **plan.places}
@@ -80,11 +81,13 @@ def _untaken(moment: datetime.datetime) -> Iterable[Task]:
         state=State.ASSIGNED,
         sent_at__lte=moment - RESEND_AFTER,
         node__in=Node.objects.up(moment),
-    ).select_related("node")
+    )
     # What another transaction holds is on its way elsewhere; waiting for several rows in
     # another order than it takes them would be a deadlock.
-    again = list(overdue.select_for_update(skip_locked=True, of=("self",)))
-    if again:
-        keys = [task.pk for task in again]
-        Task.objects.filter(pk__in=keys).update(sent_at=moment)
-    return again
+    free = overdue.select_for_update(skip_locked=True, of=("self",))
+    keys = list(free.values_list("pk", flat=True))
+    if not keys:
+        return []
+    again = Task.objects.filter(pk__in=keys)
+    again.update(sent_at=moment)
+    return list(again.select_related("node"))

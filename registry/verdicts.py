@@ -28,7 +28,7 @@ def write(plan: Plan, waiting: Mapping[int, Waiting], moment: datetime.datetime)
     for pk, told in plan.waits.items():
         demand, said, expected = waiting[pk]
         start = _to_minute(plan.starts.get(pk), moment)
-        if told != said:
+        if tuple(told) != said:
             reasons[tuple(told)].append(pk)
         if start != expected:
             starts[start].append(pk)

@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from registry import dispatcher, jail, logs, orders, store, stream
+from registry import dispatcher, jail, logs, orders, pages, store, stream
 from registry.errors import CATALOGUE, Problem
 from registry.filters import TaskFilter
 from registry.models import Task
@@ -53,7 +53,14 @@ class TaskViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Task]):
         found = TaskFilter(self.request.query_params, queryset, request=self.request)
         if not found.is_valid():
             raise ValidationError(found.errors)
-        return found.qs if found.shows_elements else found.qs.filter(array=None)
+        shows = found.shows_elements
+        rows = found.qs if shows else found.qs.filter(array=None)
+        return pages.lean(rows, with_elements=shows)
+
+    def paginate_queryset(self, queryset: Any) -> Any:
+        tasks = super().paginate_queryset(queryset)
+        pages.add_dependencies(tasks or [])
+        return tasks
 
     @extend_schema(request=TaskChange, responses=TaskSerializer)
     def partial_update(self, request: Request, pk: str) -> Response:

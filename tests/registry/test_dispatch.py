@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from registry import demands, scheduler
+from registry import fronts, scheduler
 from registry.models import Node, Task
 from registry.placement import Place
 from registry.resources import GIB
@@ -229,7 +229,7 @@ def test_a_task_cancelled_between_look_and_placing_stays_cancelled(
 def test_a_line_of_one_lane_does_not_hide_the_others(
     node: Node, submit: Submit, time: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demands, "LOOK_AT", 3)
+    monkeypatch.setattr(fronts, "LOOK_AT", 3)
     for _ in range(5):
         submit(lane="gpu")
     task = submit()

@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from registry import arrays, demands
+from registry import arrays, fronts
 from registry.models import Lane, Node, Reservation, Task, Use, UserLimit
 from registry.resources import GIB
 from registry.scheduler import dispatch
@@ -174,7 +174,7 @@ def test_a_gpu_with_a_process_from_outside_is_not_given_out(
 def test_an_array_with_a_limit_holds_nobody_up(
     submit: Submit, alice: User, time: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demands, "LOOK_AT", 5)
+    monkeypatch.setattr(fronts, "LOOK_AT", 5)
     node = make_node(cpus=64)
     indexes = arrays.parse("0-99%4")
     head = arrays.submit(indexes, kind="script", lane="cpu", owner=alice)
@@ -281,7 +281,7 @@ def test_many_are_assigned_in_a_few_statements(submit: Submit, time: Clock) -> N
 def test_what_is_low_in_priority_is_seen_behind_a_long_line(
     submit: Submit, time: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demands, "LOOK_AT", 3)
+    monkeypatch.setattr(fronts, "LOOK_AT", 3)
     low = submit(cpus=4, priority=-2)
     time.forward(hours=1)
     for _ in range(6):
@@ -311,7 +311,7 @@ def test_a_small_one_passes_a_big_one_for_half_a_minute_only(
 def test_it_goes_on_while_all_that_it_looked_at_was_placed(
     submit: Submit, time: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demands, "LOOK_AT", 3)
+    monkeypatch.setattr(fronts, "LOOK_AT", 3)
     make_node(cpus=10)
     tasks = [submit() for _ in range(12)]
     plan = dispatch()
