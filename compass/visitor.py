@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MOST_EARLY = 64 * 1024  # bytes read ahead of an answer
 PATIENCE = 5.0  # seconds for a request to be whole; then Django waits for it
+LEAVING = "The server was stopped before it answered; ask again."
+LEFT = "The server was stopped over this request; whether it did what was asked is not known."
 
 
 def new_id() -> str:
@@ -86,6 +88,11 @@ class Visitor(asyncio.Protocol):
         return self._asked is not None or self.is_in_line or self._is_full
 
     @property
+    def is_busy(self) -> bool:
+        """Whether a request came, or a part of one, that has no answer yet."""
+        return bool(self._early) or self._is_held or self._is_djangos
+
+    @property
     def _is_djangos(self) -> bool:
         return self.tunnel is not None and self.tunnel.is_busy
 
@@ -121,10 +128,13 @@ class Visitor(asyncio.Protocol):
         self.is_in_line = False
         self.pass_on(b"")
 
-    def django_answered(self) -> None:
+    def django_answered(self, *, is_last: bool) -> None:
         self.front.turns.end(self)
         self._give_room_back()
-        self.go_on()
+        if is_last:
+            self.close()
+        else:
+            self.go_on()
 
     def go_on(self) -> None:
         """The connection is free for the next request."""
@@ -167,6 +177,19 @@ class Visitor(asyncio.Protocol):
             content = replies.bad(problem, new_id(), replies.SECURE, is_last=True)
             self.transport.write(content)
             self.transport.close()
+
+    def give_up(self) -> None:
+        """Close the connection, and say so to who waits for an answer that has not begun."""
+        if self._is_djangos:
+            if self.tunnel is not None and self.tunnel.may_be_refused:
+                self.refuse(Problem("busy", LEFT, retry_after=1))
+        elif self._early or self._asked is not None or self.is_in_line:
+            self.refuse(Problem("busy", LEAVING, retry_after=1))
+        self.close()
+
+    def close(self, *, at_once: bool = False) -> None:
+        if self.transport is not None:
+            self.transport.abort() if at_once else self.transport.close()
 
     def _advance(self) -> None:
         data = self._early
@@ -250,7 +273,8 @@ class Visitor(asyncio.Protocol):
         self._give_room_back()
         head = asked.head
         request_id = head.request_id or new_id()
-        took, is_last = time.monotonic() - asked.began, not head.keeps_alive
+        took = time.monotonic() - asked.began
+        is_last = not head.keeps_alive or (self.front.is_leaving and not self._early)
         is_good = status == Status.OUTPUTS and found is not None
         self.front.counter.tally.add(took, not is_good)
         if is_good:
@@ -265,7 +289,7 @@ class Visitor(asyncio.Protocol):
         else:
             problem = Problem(**json.loads(content))
             self.transport.write(replies.bad(problem, request_id, is_last=is_last))
-        if not head.keeps_alive:
+        if is_last:
             self.transport.close()
         else:
             self.go_on()
