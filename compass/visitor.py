@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from compass import asks, heads, replies, turns
 from compass.chain import Chain
+from compass.chunks import Chunked
 from compass.heads import Head
 from compass.room import LARGE
 from compass.tunnel import Tunnel
@@ -44,6 +45,7 @@ class Visitor(asyncio.Protocol):
         self.since = 0.0  # when what is in `early` began to come
         self._early = b""
         self._asked: Asked | None = None
+        self._chunked: Chunked | None = None  # a body that is not whole
         self._held = 0  # bytes of the front's room
         self._is_paused = self._is_full = self.is_in_line = False
 
@@ -151,7 +153,7 @@ class Visitor(asyncio.Protocol):
     def pass_on(self, data: bytes) -> None:
         """Send it to Django, with what came after it."""
         data, self._early = data + self._early, b""
-        self._asked = None
+        self._asked = self._chunked = None
         if len(data) <= LARGE:
             self._give_room_back()
         if self.transport is None:
@@ -172,7 +174,8 @@ class Visitor(asyncio.Protocol):
             self.transport.close()
 
     def refuse(self, problem: Problem) -> None:
-        """Answer in Django's place, while it is away."""
+        """Answer in Django's place, for the last time on this connection."""
+        self._early, self._chunked = b"", None
         if self.transport is not None:
             content = replies.bad(problem, new_id(), replies.SECURE, is_last=True)
             self.transport.write(content)
@@ -204,7 +207,7 @@ class Visitor(asyncio.Protocol):
             return
         head = heads.read(data[:end])
         if head is None:
-            self.pass_on(b"")
+            self._submit_or_pass_on(data)
             return
         size = end + 4 + head.length
         if size > LARGE and not self._held:
@@ -224,7 +227,12 @@ class Visitor(asyncio.Protocol):
     def _submit_or_pass_on(self, data: bytes) -> None:
         size = turns.size(data)
         if size is None:
-            self.pass_on(b"")
+            self._chunked = self._chunked or Chunked.of(data)
+            try:
+                if self._chunked is None or self._chunked.is_over(data):
+                    self.pass_on(b"")
+            except Problem as problem:
+                self.refuse(problem)
         elif 0 < size <= len(data):
             self.is_in_line = True
             self.front.turns.ask(self)
