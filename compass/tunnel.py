@@ -95,6 +95,12 @@ class Tunnel(asyncio.Protocol):
         self.visitor.lose_tunnel(may_go_on=may_go_on)
 
     @property
+    def is_owing(self) -> bool:
+        """Whether all requests are whole, by HTTP/1.1, and the next answer has not begun."""
+        is_new = self._requests.get_http_version() == "1.1"
+        return is_new and not self._is_answering and self._counts.are_whole
+
+    @property
     def may_be_refused(self) -> bool:
         """Whether one answer is owed and has not begun, unless the client ended it itself."""
         is_told = self._is_answering or self._is_ended
@@ -120,6 +126,10 @@ class _Counts:
     @property
     def are_even(self) -> bool:
         return not self.is_sealed and self.begun == self.whole == self.answered
+
+    @property
+    def are_whole(self) -> bool:
+        return not self.is_sealed and self.begun == self.whole
 
     @property
     def is_one_open(self) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from compass import asks, heads, replies, turns
 from compass.chain import Chain
 from compass.chunks import Chunked
+from compass.ended import is_reset
 from compass.heads import Head
 from compass.room import LARGE
 from compass.tunnel import Tunnel
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 MOST_EARLY = 64 * 1024  # bytes read ahead of an answer
 PATIENCE = 5.0  # seconds for a request to be whole; then Django waits for it
+SOON = 0.05  # seconds until who has left is known to have
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LEAVING = "The server was stopped before it answered; ask again."
 LEFT = "The server was stopped over this request; whether it did what was asked is not known."
 
@@ -48,6 +51,7 @@ class Visitor(asyncio.Protocol):
         self._chunked: Chunked | None = None  # a body that is not whole
         self._held = 0  # bytes of the front's room
         self._is_paused = self._is_full = self.is_in_line = False
+        self._has_ended = False  # the client writes no more, and waits for its answers
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -65,12 +69,27 @@ class Visitor(asyncio.Protocol):
             self.tunnel.close()
 
     def eof_received(self) -> bool:
+        """The client writes no more; it may read on, or have left."""
+        if self._has_ended:
+            return True  # told again after a pause
         if self.is_in_line:
             self.take_turn()
-        if self.tunnel is not None and self.tunnel.is_busy:
+        if self._is_djangos and self.tunnel is not None and not self.tunnel.is_owing:
             self.tunnel.end_requests()
             return True
-        return False
+        if self._asked is None and not self._is_djangos:
+            return False
+        self._has_ended = True
+        # Who has left answers this by a reset; who waits knows that the answer is still to come.
+        self.transport.write(CONTINUE)
+        asyncio.get_running_loop().call_later(SOON, self._see_if_gone)
+        return True
+
+    def _see_if_gone(self) -> None:
+        if self._has_ended and self.transport is not None:
+            descriptor = self.transport.get_extra_info("socket").fileno()
+            if is_reset(descriptor):
+                self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self.tunnel is not None and self.tunnel.is_busy:
@@ -122,6 +141,7 @@ class Visitor(asyncio.Protocol):
 
     def look(self, now: float) -> None:
         """Let Django have what does not get whole; it knows how long to wait."""
+        self._see_if_gone()
         if self._early and not self._is_held and now - self.since > PATIENCE:
             self.pass_on(b"")
 
@@ -147,7 +167,9 @@ class Visitor(asyncio.Protocol):
             self._advance()
         if self._is_djangos:
             return
-        if not self._is_held or len(self._early) <= MOST_EARLY:
+        if self._has_ended and not self._is_held:
+            self.close()
+        elif not self._is_held or len(self._early) <= MOST_EARLY:
             self.resume_reading()
 
     def pass_on(self, data: bytes) -> None:

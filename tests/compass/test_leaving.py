@@ -6,7 +6,6 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -67,24 +66,6 @@ def test_under_load_every_request_is_answered(
         one.join(20)
     assert load.cut == []
     assert set(load.statuses) == {200}
-
-
-@pytest.fixture
-def gate(
-    front: Running, inference: worker.Worker, version: ModelVersion, bearer: Any
-) -> Iterator[threading.Event]:
-    """While it is shut, the worker computes without an end."""
-    one, predict = threading.Event(), inference._line._predict
-
-    def wait(*asked: Any) -> Any:
-        assert one.wait(20)
-        return predict(*asked)
-
-    assert front.ask(GOOD, bearer).status == 200
-    inference._line._predict = wait
-    inference._line._seconds.clear()
-    yield one
-    one.set()
 
 
 def begin_to_leave(front: Running) -> None:
