@@ -13,6 +13,7 @@ from random import getrandbits
 from typing import TYPE_CHECKING, Any
 
 from compass import asks, heads, replies, turns
+from compass.asked import Asked
 from compass.chain import Chain
 from compass.chunks import Chunked
 from compass.ended import is_reset
@@ -26,7 +27,6 @@ from registry.errors import Problem
 
 if TYPE_CHECKING:
     from compass.front import Front
-    from inference.lane import Lane
 
 MOST_EARLY = 64 * 1024  # bytes read ahead of an answer
 PATIENCE = 5.0  # seconds for a request to be whole; then Django waits for it
@@ -323,31 +323,3 @@ class Visitor(asyncio.Protocol):
             self.transport.close()
         else:
             self.go_on()
-
-
-class Asked:
-    """A prediction that one visitor waits for."""
-
-    __slots__ = ("began", "chain", "head", "raw", "request", "visitor")
-
-    def __init__(self, visitor: Visitor, head: Head, raw: bytes) -> None:
-        self.visitor: Visitor | None = visitor
-        self.head, self.raw, self.began = head, raw, time.monotonic()
-        self.request: Request | None = None
-        self.chain: Chain | None = None
-
-    def ask(self, lane: Lane) -> None:
-        if self.chain is not None:
-            self.chain.ask()
-        elif self.request is not None:
-            lane.ask(self.request)
-
-    def end(self, status: int, content: bytes, found: Found | None) -> None:
-        if self.visitor is not None:
-            self.visitor.answered(self, status, content, found)
-
-    def leave(self) -> None:
-        """Nobody waits any more; what is still in line is not computed."""
-        self.visitor = None
-        if self.request is not None:
-            self.request.is_gone = True
