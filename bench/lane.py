@@ -75,8 +75,9 @@ async def measure(clients: int, requests: int) -> float:
     peer.connection_made(Echo(peer, loop))  # type: ignore[arg-type]
     lane._crew.peers[place] = peer
     front: Any = SimpleNamespace(
-        database=database, lane=lane, timeout=30.0, visitors=set(), counter=Counter(RAW)
-    )
+        database=database, lane=lane, timeout=30.0, visitors=set(), counter=Counter(RAW),
+        is_leaving=False,
+    )  # fmt: skip
     content = json.dumps(BODY).encode()
     raw = (
         b"POST /api/v1/inference/predict HTTP/1.1\r\nHost: localhost\r\n"

@@ -12,7 +12,7 @@ from inference.requests import Request, told
 from registry.errors import Problem
 
 if TYPE_CHECKING:
-    from compass.visitor import Asked
+    from compass.asked import Asked
     from inference.lane import Lane
     from inference.routes import Found
 

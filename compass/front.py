@@ -13,6 +13,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
+from compass.leaving import leave
 from compass.room import Room
 from compass.tunnel import Tunnel, own_address
 from compass.turns import Turns
@@ -23,7 +24,6 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY = 1.0  # seconds between looks at requests that do not get whole
 BACKLOG = 1024  # connections that wait to be taken
-STOP_WITHIN = 5.0  # seconds for what is being answered
 CONNECT_TRIES = 100  # to Django's server, while it starts again
 CONNECT_PAUSE = 0.1  # seconds
 RARELY = 50_000  # objects made between two collections of the youngest garbage
@@ -43,6 +43,7 @@ class Front:
         self.database = Database()
         self.lane = Lane(self.database, timeout=timeout)
         self.counter = Counter(RAW)
+        self.is_leaving = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self, host: str, port: int, stop: asyncio.Event) -> None:
@@ -54,13 +55,8 @@ class Front:
         self.lane.begin()
         self.spawn(self._keep_looking())
         await stop.wait()
-        server.close()
-        end = time.monotonic() + STOP_WITHIN
-        while self._is_answering() and time.monotonic() < end:
-            await asyncio.sleep(0.05)
-        for visitor in list(self.visitors):
-            if visitor.transport is not None:
-                visitor.transport.close()
+        self.is_leaving = True
+        await leave(self, server)
         self.lane.close()
         self.database.write(self.counter, is_last=True)
         for task in list(self._tasks):
@@ -89,10 +85,6 @@ class Front:
                 return
         text = "Django's server does not answer."
         tunnel.visitor.refuse(Problem("busy", text, retry_after=1))
-
-    def _is_answering(self) -> bool:
-        tunnels = (visitor.tunnel for visitor in self.visitors)
-        return bool(self.lane.outstanding) or any(t and t.is_busy for t in tunnels)
 
     async def _keep_looking(self) -> None:
         while True:

@@ -17,6 +17,7 @@ COMMON = b"Allow: POST, OPTIONS\r\n" + SECURE
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + COMMON
 BAD = b"HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\n"
 REASONS = {
+    400: b"Bad Request",
     404: b"Not Found",
     422: b"Unprocessable Entity",
     500: b"Internal Server Error",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 from typing import TYPE_CHECKING, Any
 
 import httptools
@@ -17,6 +18,8 @@ from registry.errors import Problem
 if TYPE_CHECKING:
     from compass.visitor import Visitor
 
+FINAL = re.compile(rb"HTTP/1\.1 [2-5]\d\d [^\r]*\r\n")
+CLOSE = b"\r\nConnection: close\r\n"
 ENDED = "The web process ended over this request; whether it did what was asked is not known."
 
 # Each connection has a loopback address of its own, so that `compass.idle` can tell them apart.
@@ -33,7 +36,7 @@ class Tunnel(asyncio.Protocol):
         self.visitor = visitor
         self.transport: Any = None
         self.is_busy = False
-        self._is_ended = self._is_answering = False
+        self._is_ended = self._is_answering = self._is_last = False
         self._early: list[bytes] = []
         self._counts = _Counts()
         self._requests = httptools.HttpRequestParser(_Requests(self._counts))
@@ -72,21 +75,36 @@ class Tunnel(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.visitor.transport is None:
             return
+        is_leaving, begins = self.visitor.front.is_leaving, not self._is_answering
+        if is_leaving and begins and self._counts.is_one_open and FINAL.match(data):
+            self._is_last = True
+            data = data.replace(b"\r\n", CLOSE, 1)
         self.visitor.transport.write(data)
         self._is_answering = True
         self._counts.feed(self._answers, data)
         if self._counts.are_even:
             self.is_busy = self._is_answering = False
-            self.visitor.django_answered()
+            self.visitor.django_answered(is_last=self._is_last)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.transport = None
         # Django's server ends connections that stood still; the lane's client did not.
         may_go_on = not self.is_busy and self._counts.keeps_alive
-        is_told = self._is_answering or self._is_ended  # or ended by the client itself
-        if self.is_busy and not is_told and self._counts.is_one_open:
+        if self.may_be_refused:
             self.visitor.refuse(Problem("busy", ENDED, retry_after=1))
         self.visitor.lose_tunnel(may_go_on=may_go_on)
+
+    @property
+    def is_owing(self) -> bool:
+        """Whether all requests are whole, by HTTP/1.1, and the next answer has not begun."""
+        is_new = self._requests.get_http_version() == "1.1"
+        return is_new and not self._is_answering and self._counts.are_whole
+
+    @property
+    def may_be_refused(self) -> bool:
+        """Whether one answer is owed and has not begun, unless the client ended it itself."""
+        is_told = self._is_answering or self._is_ended
+        return self.is_busy and not is_told and self._counts.is_one_open
 
     def pause_writing(self) -> None:
         self.visitor.pause_reading()
@@ -108,6 +126,10 @@ class _Counts:
     @property
     def are_even(self) -> bool:
         return not self.is_sealed and self.begun == self.whole == self.answered
+
+    @property
+    def are_whole(self) -> bool:
+        return not self.is_sealed and self.begun == self.whole
 
     @property
     def is_one_open(self) -> bool:

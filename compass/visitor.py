@@ -13,7 +13,10 @@ from random import getrandbits
 from typing import TYPE_CHECKING, Any
 
 from compass import asks, heads, replies, turns
+from compass.asked import Asked
 from compass.chain import Chain
+from compass.chunks import Chunked
+from compass.ended import is_reset
 from compass.heads import Head
 from compass.room import LARGE
 from compass.tunnel import Tunnel
@@ -24,10 +27,13 @@ from registry.errors import Problem
 
 if TYPE_CHECKING:
     from compass.front import Front
-    from inference.lane import Lane
 
 MOST_EARLY = 64 * 1024  # bytes read ahead of an answer
 PATIENCE = 5.0  # seconds for a request to be whole; then Django waits for it
+SOON = 0.05  # seconds until who has left is known to have
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LEAVING = "The server was stopped before it answered; ask again."
+LEFT = "The server was stopped over this request; whether it did what was asked is not known."
 
 
 def new_id() -> str:
@@ -42,8 +48,10 @@ class Visitor(asyncio.Protocol):
         self.since = 0.0  # when what is in `early` began to come
         self._early = b""
         self._asked: Asked | None = None
+        self._chunked: Chunked | None = None  # a body that is not whole
         self._held = 0  # bytes of the front's room
         self._is_paused = self._is_full = self.is_in_line = False
+        self._has_ended = False  # the client writes no more, and waits for its answers
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -61,12 +69,27 @@ class Visitor(asyncio.Protocol):
             self.tunnel.close()
 
     def eof_received(self) -> bool:
+        """The client writes no more; it may read on, or have left."""
+        if self._has_ended:
+            return True  # told again after a pause
         if self.is_in_line:
             self.take_turn()
-        if self.tunnel is not None and self.tunnel.is_busy:
+        if self._is_djangos and self.tunnel is not None and not self.tunnel.is_owing:
             self.tunnel.end_requests()
             return True
-        return False
+        if self._asked is None and not self._is_djangos:
+            return False
+        self._has_ended = True
+        # Who has left answers this by a reset; who waits knows that the answer is still to come.
+        self.transport.write(CONTINUE)
+        asyncio.get_running_loop().call_later(SOON, self._see_if_gone)
+        return True
+
+    def _see_if_gone(self) -> None:
+        if self._has_ended and self.transport is not None:
+            descriptor = self.transport.get_extra_info("socket").fileno()
+            if is_reset(descriptor):
+                self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self.tunnel is not None and self.tunnel.is_busy:
@@ -84,6 +107,11 @@ class Visitor(asyncio.Protocol):
     def _is_held(self) -> bool:
         """Whether what comes has to wait: for an answer, or until answers were read."""
         return self._asked is not None or self.is_in_line or self._is_full
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request came, or a part of one, that has no answer yet."""
+        return bool(self._early) or self._is_held or self._is_djangos
 
     @property
     def _is_djangos(self) -> bool:
@@ -113,6 +141,7 @@ class Visitor(asyncio.Protocol):
 
     def look(self, now: float) -> None:
         """Let Django have what does not get whole; it knows how long to wait."""
+        self._see_if_gone()
         if self._early and not self._is_held and now - self.since > PATIENCE:
             self.pass_on(b"")
 
@@ -121,10 +150,13 @@ class Visitor(asyncio.Protocol):
         self.is_in_line = False
         self.pass_on(b"")
 
-    def django_answered(self) -> None:
+    def django_answered(self, *, is_last: bool) -> None:
         self.front.turns.end(self)
         self._give_room_back()
-        self.go_on()
+        if is_last:
+            self.close()
+        else:
+            self.go_on()
 
     def go_on(self) -> None:
         """The connection is free for the next request."""
@@ -135,13 +167,15 @@ class Visitor(asyncio.Protocol):
             self._advance()
         if self._is_djangos:
             return
-        if not self._is_held or len(self._early) <= MOST_EARLY:
+        if self._has_ended and not self._is_held:
+            self.close()
+        elif not self._is_held or len(self._early) <= MOST_EARLY:
             self.resume_reading()
 
     def pass_on(self, data: bytes) -> None:
         """Send it to Django, with what came after it."""
         data, self._early = data + self._early, b""
-        self._asked = None
+        self._asked = self._chunked = None
         if len(data) <= LARGE:
             self._give_room_back()
         if self.transport is None:
@@ -162,11 +196,25 @@ class Visitor(asyncio.Protocol):
             self.transport.close()
 
     def refuse(self, problem: Problem) -> None:
-        """Answer in Django's place, while it is away."""
+        """Answer in Django's place, for the last time on this connection."""
+        self._early, self._chunked = b"", None
         if self.transport is not None:
             content = replies.bad(problem, new_id(), replies.SECURE, is_last=True)
             self.transport.write(content)
             self.transport.close()
+
+    def give_up(self) -> None:
+        """Close the connection, and say so to who waits for an answer that has not begun."""
+        if self._is_djangos:
+            if self.tunnel is not None and self.tunnel.may_be_refused:
+                self.refuse(Problem("busy", LEFT, retry_after=1))
+        elif self._early or self._asked is not None or self.is_in_line:
+            self.refuse(Problem("busy", LEAVING, retry_after=1))
+        self.close()
+
+    def close(self, *, at_once: bool = False) -> None:
+        if self.transport is not None:
+            self.transport.abort() if at_once else self.transport.close()
 
     def _advance(self) -> None:
         data = self._early
@@ -181,7 +229,7 @@ class Visitor(asyncio.Protocol):
             return
         head = heads.read(data[:end])
         if head is None:
-            self.pass_on(b"")
+            self._submit_or_pass_on(data)
             return
         size = end + 4 + head.length
         if size > LARGE and not self._held:
@@ -201,7 +249,12 @@ class Visitor(asyncio.Protocol):
     def _submit_or_pass_on(self, data: bytes) -> None:
         size = turns.size(data)
         if size is None:
-            self.pass_on(b"")
+            self._chunked = self._chunked or Chunked.of(data)
+            try:
+                if self._chunked is None or self._chunked.is_over(data):
+                    self.pass_on(b"")
+            except Problem as problem:
+                self.refuse(problem)
         elif 0 < size <= len(data):
             self.is_in_line = True
             self.front.turns.ask(self)
@@ -250,7 +303,8 @@ class Visitor(asyncio.Protocol):
         self._give_room_back()
         head = asked.head
         request_id = head.request_id or new_id()
-        took, is_last = time.monotonic() - asked.began, not head.keeps_alive
+        took = time.monotonic() - asked.began
+        is_last = not head.keeps_alive or (self.front.is_leaving and not self._early)
         is_good = status == Status.OUTPUTS and found is not None
         self.front.counter.tally.add(took, not is_good)
         if is_good:
@@ -265,35 +319,7 @@ class Visitor(asyncio.Protocol):
         else:
             problem = Problem(**json.loads(content))
             self.transport.write(replies.bad(problem, request_id, is_last=is_last))
-        if not head.keeps_alive:
+        if is_last:
             self.transport.close()
         else:
             self.go_on()
-
-
-class Asked:
-    """A prediction that one visitor waits for."""
-
-    __slots__ = ("began", "chain", "head", "raw", "request", "visitor")
-
-    def __init__(self, visitor: Visitor, head: Head, raw: bytes) -> None:
-        self.visitor: Visitor | None = visitor
-        self.head, self.raw, self.began = head, raw, time.monotonic()
-        self.request: Request | None = None
-        self.chain: Chain | None = None
-
-    def ask(self, lane: Lane) -> None:
-        if self.chain is not None:
-            self.chain.ask()
-        elif self.request is not None:
-            lane.ask(self.request)
-
-    def end(self, status: int, content: bytes, found: Found | None) -> None:
-        if self.visitor is not None:
-            self.visitor.answered(self, status, content, found)
-
-    def leave(self) -> None:
-        """Nobody waits any more; what is still in line is not computed."""
-        self.visitor = None
-        if self.request is not None:
-            self.request.is_gone = True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from inference import links
 from inference.frames import Status
+from inference.known import Known
 from inference.links import Link, Place, Silent
 from inference.routes import Found
 from registry import clock
@@ -28,6 +28,7 @@ SHUNNED = 10.0  # seconds that a worker without one is asked last
 
 _local = threading.local()
 _silent: dict[Place, float] = {}  # when they gave no sign of life
+_known = Known()
 
 
 def ask(
@@ -38,7 +39,7 @@ def ask(
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], object] = time.sleep,
 ) -> list[Any]:
-    """The outputs of the items, in order, from any worker.
+    """The outputs of the items, in order, from a worker that holds the version if one does.
 
     `timeout` is in seconds. A prediction has no side effect, so it is asked again of whoever is
     there when its worker dies. Raises Problem `no_worker`, `timeout`, or what the worker says of
@@ -52,11 +53,12 @@ def ask(
     end = monotonic() + timeout
     while (left := end - monotonic()) > 0:
         workers()
-        if (link := _link()) is None:
+        if (link := _link(found.version)) is None:
             sleep(min(PAUSE, left))
             continue
         try:
-            status, answer = link.ask(found.version, content, left, found.watch)
+            with _known.asking(link.place, found.version):
+                status, answer = link.ask(found.version, content, left, found.watch)
         except OSError as error:
             _forget(link)
             if isinstance(error, Silent):
@@ -65,8 +67,10 @@ def ask(
                 log.warning("%s broke off: %s", link.place.name, error)
                 sleep(min(PAUSE, left))
             continue
+        is_held = status == Status.OUTPUTS
+        _known.answered(link.place, found.version, is_held=is_held)
         told: Any = json.loads(answer)
-        if status != Status.OUTPUTS:
+        if not is_held:
             raise Problem(**told)
         return list(told)
     text = f"No inference worker has answered within {round(timeout, 1):g} s."
@@ -104,18 +108,18 @@ def workers() -> list[str]:
     return list(names)
 
 
-def _link() -> Link | None:
-    """This thread's connection to one of the workers; None if none can be had."""
+def _link(version: int) -> Link | None:
+    """This thread's connection to the worker to be asked for it; None if none can be had."""
     held: dict[Place, Link] = _local.__dict__.setdefault("links", {})
     there = links.places()
     for place in [place for place in held if place not in there]:
         held.pop(place).close()
-    random.shuffle(there)
-    there.sort(key=_is_shunned)
-    for place in there:
+    _known.look(there)
+    for place in sorted(_known.in_order(there, version), key=_is_shunned):
         try:
             if place not in held:
                 held[place] = Link(place)
+                _known.greeted(place, held[place].told.get("versions", ()))
             held[place].patience = PATIENCE if len(there) > 1 else None
             return held[place]
         except TimeoutError:

@@ -8,7 +8,8 @@ import secrets
 import select
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,19 @@ class Silent(Broken):
 
 @dataclass(frozen=True)
 class Place:
-    """One worker's line, as it registered it; `incarnation` is of its process."""
+    """One worker's line, as it registered it; `incarnation` is of its process.
+
+    `versions` are those that it held at its beat then, `work` the batches that it computed.
+    """
 
     name: str
     incarnation: str
     path: str
     host: str
     port: int
+    versions: tuple[int, ...] | None = field(default=None, compare=False)
+    work: int = field(default=0, compare=False)
+    beat_at: datetime | None = field(default=None, compare=False)
 
     @property
     def is_here(self) -> bool:
@@ -47,14 +54,16 @@ def places() -> list[Place]:
     """The lines of all workers that registered one and are not known to be down."""
     states = (Service.State.UP, Service.State.SUSPECT)
     rows = Service.objects.filter(service_name=SERVICE, state__in=states)
-    return [
-        Place(
-            str(row.metadata.get("node", "")), row.incarnation,
-            str(row.metadata.get("socket", "")),
-            str(row.metadata.get("address", "")), int(row.metadata.get("port", 0)),
-        )
-        for row in rows.order_by("pk")
-    ]  # fmt: skip
+    return [_place(row) for row in rows.order_by("pk")]
+
+
+def _place(row: Service) -> Place:
+    about, versions = row.metadata, row.metadata.get("models")
+    return Place(
+        str(about.get("node", "")), row.incarnation, str(about.get("socket", "")),
+        str(about.get("address", "")), int(about.get("port", 0)),
+        None if versions is None else tuple(versions), row.connections, row.beat_at,
+    )  # fmt: skip
 
 
 class Link:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -52,3 +53,21 @@ def inference(
     yield line_of(make_node("inference@one", cpus=3), cache, ends)
     for end in ends:
         end()
+
+
+@pytest.fixture
+def gate(
+    front: Running, inference: worker.Worker, version: ModelVersion, bearer: Any
+) -> Iterator[threading.Event]:
+    """While it is shut, the worker computes without an end."""
+    one, predict = threading.Event(), inference._line._predict
+
+    def wait(*asked: Any) -> Any:
+        assert one.wait(20)
+        return predict(*asked)
+
+    assert front.ask({"model": "tiny", "inputs": [{"x": 1}]}, bearer).status == 200
+    inference._line._predict = wait
+    inference._line._seconds.clear()
+    yield one
+    one.set()

@@ -74,6 +74,8 @@ class Running:
         return self
 
     def end(self) -> None:
+        if not self.thread.is_alive():
+            return
         self.loop.call_soon_threadsafe(self.stop.set)
         self.thread.join(20)
         assert not self.thread.is_alive()

@@ -14,6 +14,7 @@ from inference import batch, frames, gateway, lead, loading, worker
 from inference.batch import BatchRun
 from inference.cache import ModelCache
 from inference.holding import Held
+from inference.links import Place
 from registry import clock, recipes, store
 from registry.models import ModelVersion, Node, Upload
 from tests.conftest import make_node
@@ -71,12 +72,14 @@ def here(
     """An inference worker in this process, asked without a socket between."""
     one = worker.Worker("inference@one", cache)
     monkeypatch.setattr(one._tuner, "look", lambda: None)
-    monkeypatch.setattr(gateway, "_link", lambda: Direct(one))
+    monkeypatch.setattr(gateway, "_link", lambda _: Direct(one))
     return one
 
 
 class Direct:
     """A link to a worker of this very process."""
+
+    place = Place("inference@one", "a", "", "", 0)
 
     def __init__(self, one: worker.Worker) -> None:
         self.one = one

@@ -150,7 +150,7 @@ def test_what_is_deleted_on_its_way_to_a_worker_is_looked_up_again(
                 versions.delete(owned)
             return super().ask(version, *args)
 
-    monkeypatch.setattr(gateway, "_link", lambda: Slow(here))
+    monkeypatch.setattr(gateway, "_link", lambda _: Slow(here))
     body = {"model": "tiny@champion", "inputs": [{"x": 1}]}
     answer = client_of(alice).post("/api/v1/inference/predict", body, format="json")
     assert (answer.status_code, answer.json()["version"]) == (200, 2)
@@ -164,7 +164,7 @@ def test_what_is_deleted_with_its_name_is_not_asked_for_again(
             versions.delete(owned)
             return super().ask(version, *args)
 
-    monkeypatch.setattr(gateway, "_link", lambda: Slow(here))
+    monkeypatch.setattr(gateway, "_link", lambda _: Slow(here))
     body = {"model": "tiny:1", "inputs": [{"x": 1}]}
     answer = api.post("/api/v1/inference/predict", body, format="json")
     assert (answer.status_code, answer.json()["code"]) == (404, "unknown_model")

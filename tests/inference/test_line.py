@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from inference import frames, gateway, line, links
+from inference import frames, gateway, known, line, links
 from inference.frames import Kind, Status
 from inference.line import Line
 from inference.links import Link, Place
@@ -316,7 +316,8 @@ def test_another_worker_answers_for_one_that_stands_still(
     monkeypatch.setattr(gateway, "PATIENCE", 0.02)
     monkeypatch.setattr(gateway, "_silent", {})
     monkeypatch.setattr(gateway, "_local", threading.local())
-    monkeypatch.setattr(gateway.random, "shuffle", lambda _: None)
+    monkeypatch.setattr(gateway, "_known", known.Known())
+    monkeypatch.setattr(known.random, "sample", lambda some, _: list(some))
     monkeypatch.setattr(links, "places", lambda: [silent, open_line[1]])
     found = Found(FAST, "m", 1, 0)
     assert gateway.ask(found, [{"x": 4}], timeout=60) == [{"y": 8}]

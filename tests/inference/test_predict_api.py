@@ -166,9 +166,9 @@ def test_a_link_that_breaks_is_asked_again(
         def ask(self, *_: Any) -> Any:
             raise ConnectionResetError
 
-    links = [Broken(), gateway._link()]
+    links = [Broken(), gateway._link(version.pk)]
     forgotten: list[Any] = []
-    monkeypatch.setattr(gateway, "_link", lambda: links.pop(0))
+    monkeypatch.setattr(gateway, "_link", lambda _: links.pop(0))
     monkeypatch.setattr(gateway, "_forget", forgotten.append)
     assert post(api, model="tiny", inputs=[{"x": 1}]).json()["outputs"] == [{"y": 2}]
     assert len(forgotten) == 1
