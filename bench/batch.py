@@ -6,7 +6,8 @@ The loop is a process of its own with one thread: it reads the lines, decodes th
 them as the model's predictor does, runs eager torch in batches of the size that serves it best of
 those tried, and keeps the numbers. The task's time is that of its attempt, from its start to its end, with
 its results on the disk; what lies between the request and the start is a row of its own. One inference worker
-with one thread computes. Every answer is compared to the loop's to 1e-5.
+computes, each pass with one thread; of a slow network as many passes as cores are free, so the loop may have all
+cores for torch as well (--threads). Every answer is compared to the loop's to 1e-5.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def main() -> int:
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--tiny", type=int, default=100_000)
     options.add_argument("--dta", type=int, default=10_000)
+    options.add_argument("--threads", type=int, default=1, help="of the loop's torch")
     options.add_argument("--loop", nargs=3, metavar=("MODEL", "FILE", "SIZES"))
     chosen = options.parse_args()
     if chosen.loop:
@@ -62,12 +64,19 @@ def main() -> int:
                 if count:
                     file = Path(folder) / f"{name}.jsonl"
                     write(file, name, count)
-                    measure(report, running, ask, name, file, chosen.rounds)
+                    counts = chosen.rounds, chosen.threads
+                    measure(report, running, ask, name, file, *counts)
     return report.finish()
 
 
 def measure(
-    report: Report, running: TrialStack, ask: Client, name: str, file: Path, rounds: int
+    report: Report,
+    running: TrialStack,
+    ask: Client,
+    name: str,
+    file: Path,
+    rounds: int,
+    threads: int,
 ) -> None:
     dataset = upload(running, ask, file)
     once(
@@ -78,7 +87,7 @@ def measure(
     for _ in range(rounds):
         command = [sys.executable, "-m", "bench.batch", "--loop", name, str(file)]
         command.append(",".join(map(str, SIZES[name])))
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         done = subprocess.run(
             command, cwd=ROOT, env=environment, check=True, capture_output=True
         )
@@ -163,7 +172,7 @@ def loop(name: str, file: str, sizes: str) -> int:
     """The bare loop, at the best of the sizes; prints what it took, as JSON."""
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     network = models.make(name)
     with torch.inference_mode():
         speeds = {}
