@@ -171,6 +171,8 @@ def _is_plain(value: Any) -> bool:
 def _why(error: Exception, item: Any, facts: Facts) -> Problem:
     """A bad item's own words, else what the signature says, else that the model failed."""
     if isinstance(error, BadItem):
+        # Its traceback holds the items that stand beside it, and is held by them.
+        error.__traceback__ = error.__context__ = None
         return error
     if text := why_unfit(facts.inputs, item):
         return BadItem(text)
