@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import signal
 
@@ -40,5 +41,8 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 for name in MODULES:
     with contextlib.suppress(ImportError):
         importlib.import_module(name)
+# Collections in a job neither search all this again nor copy its pages by touching them.
+gc.collect()
+gc.freeze()
 release_code()
 environment.hide_own()
