@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import io
 import json
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
+import onnx
 import pytest
+import torch
 from django.core.management import CommandError, call_command
 from rest_framework.test import APIClient
+from torch import nn
 
 from inference import engines, loading, predictor, tuner, tuning
 from inference.cache import ModelCache
 from inference.engines import Tuned
 from registry import clock, store
 from registry.models import ModelVersion
-from tests.inference import network, tiny
+from tests.inference import network, onnx_files, tiny
 
 
 @pytest.fixture(autouse=True)
@@ -196,3 +200,39 @@ def test_a_pass_costs_what_the_processor_had_to_do_and_not_what_others_did() -> 
 
     spent = tuning._once(run, 2, lambda: processor[0], lambda: wall[0])
     assert spent == pytest.approx(0.002)
+
+
+class Convolution:
+    """What an engine needs of a predictor, with a network along one axis."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(3)
+        layers = nn.Conv1d(4, 16, 5), nn.ReLU(), nn.Conv1d(16, 16, 3), nn.Flatten()
+        self.network = nn.Sequential(*layers).eval()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("is_wide_quicker", [True, False])
+def test_the_quicker_form_of_a_graph_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_wide_quicker: bool
+) -> None:
+    file, model = tmp_path / "network.onnx", Convolution()
+    monkeypatch.setattr(
+        engines, "_takes", lambda path, _: float((path == file) == is_wide_quicker)
+    )
+    tensors = (torch.randn(2, 4, 20),)
+    engines.export_onnx(cast(Any, model), tensors, file)
+    assert list(tmp_path.iterdir()) == [file]
+    weights = [one for one in onnx.load(file).graph.initializer if len(one.dims) > 1]
+    assert {len(one.dims) for one in weights} == {4 if is_wide_quicker else 3}
+    with torch.inference_mode():
+        (found,) = engines.open_onnx(file)(tensors)
+        wanted = model.network(*tensors)
+    assert torch.allclose(found, wanted, atol=1e-5)
+
+
+def test_the_passes_of_a_graph_are_timed(tmp_path: Path) -> None:
+    file = tmp_path / "network.onnx"
+    file.write_bytes(onnx_files.perceptron().SerializeToString())
+    assert 0.0 < engines._takes(file, (torch.zeros(2, onnx_files.WIDTH),)) < 1.0
