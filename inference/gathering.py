@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from inference.sinks import Whole
 from inference.sinks.files import Joined
 
 log = logging.getLogger(__name__)
+
+SYNC_EVERY = 0.25  # seconds; who writes waits for the disk while it is at the same file
 
 
 class Gathering:
@@ -33,7 +36,11 @@ class Gathering:
         self._promised = (
             -1
         )  # the shard behind the last that is to be written straight into it
-        self._lock = threading.Lock()
+        self._lock, self._hurry, self._next_sync = (
+            threading.Lock(),
+            threading.Event(),
+            0.0,
+        )
         self._whole: Whole | None = None
 
     def begin(self, tick: Callable[[], object]) -> dict[int, int]:
@@ -89,7 +96,9 @@ class Gathering:
         self.shards += 1
 
     def sync(self) -> None:
-        """Have on the disk what stands in the file, and note it."""
+        """Have on the disk what stands in the file, and note it; now and then, until `hurry`."""
+        if self._unsynced:
+            self._hurry.wait(max(0.0, self._next_sync - time.monotonic()))
         with self._lock:
             if ended := self._unsynced[:]:
                 assert isinstance(self._whole, Joined)
@@ -97,10 +106,16 @@ class Gathering:
                 self._ends.add(self._synced, ended)
                 self._synced += len(ended)
                 del self._unsynced[: len(ended)]
+                self._next_sync = time.monotonic() + SYNC_EVERY
+
+    def hurry(self) -> None:
+        """Nothing more is to be written for now; who waits for the disk need not wait longer."""
+        self._hurry.set()
 
     def publish(self) -> None:
         """Put the results into their place; all shards stand in them."""
         assert self._whole is not None
+        self.hurry()
         self.sync()
         self._whole.close()
         self.batch.files.take(self.path)

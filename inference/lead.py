@@ -169,6 +169,7 @@ class Lead:
             look=self._look,
             straight=self._gathering.part,
             written=self._gather,
+            hurry=self._gathering.hurry,
             patient=self._patient,
             monotonic=self._monotonic,
         )

@@ -25,7 +25,7 @@ CHUNK_SECONDS = 0.2  # of work between two looks at the wishes
 FIRST_CHUNK, MOST_IN_CHUNK = 8, 1024  # items
 CLAIM_SECONDS = 0.5  # of work that is claimed at once
 MOST_CLAIMED = 16  # shards
-WRITTEN_BEHIND = 4  # shards that are not yet known to be on the disk
+WRITTEN_BEHIND = 64  # shards that are not yet known to be on the disk
 CLOSED_AT_ONCE = 2  # shards that are put on the disk while the next are written
 CHUNKS_BEHIND = 4  # chunks that wait for the disk
 SETTLED_WITHIN = 0.3  # seconds, for what is predicted when the work ends early
@@ -47,7 +47,8 @@ class Work:
     """Takes shards, answers them chunk by chunk, and writes each into its file.
 
     `look` is called between chunks and may end it by raising; `patient` runs a call of the
-    database; `straight` gives a shard a better place than a file of its own. A network that is
+    database; `straight` gives a shard a better place than a file of its own, and `hurry` says that
+    it is time to put what stands there on the disk. A network that is
     not quick has threads of its own, one for each core that is free, and the next chunk is
     encoded meanwhile. Another thread writes, and calls `written` after each shard, perhaps before
     that one is whole.
@@ -61,12 +62,13 @@ class Work:
         look: Callable[[], object],
         straight: Callable[[int], Part | None] = lambda number: None,
         written: Callable[[], object] = lambda: None,
+        hurry: Callable[[], object] = lambda: None,
         patient: Callable[[Callable[[], Any]], Any] = lambda call: call(),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.batch, self._claims = batch, claims
         self._look, self._patient, self._monotonic = look, patient, monotonic
-        self._straight, self._when_written = straight, written
+        self._straight, self._when_written, self._hurry = straight, written, hurry
         self.unnoted = 0  # items answered of shards that are not noted as done
         self._chunk, self._at_once = FIRST_CHUNK, 1
         self._is_quick = False
@@ -100,6 +102,7 @@ class Work:
                     most = min(4 * self._at_once, MOST_CLAIMED)
                     self._at_once = max(1, min(fitting, most))
             except BaseException:
+                self._hurry()
                 self._flow.settle(SETTLED_WITHIN)
                 for shard in self._open:
                     self._disk.submit(shard.part.drop)
@@ -124,6 +127,7 @@ class Work:
             if not self._flow.is_empty:
                 self._flow.drain()
             elif self._written:
+                self._hurry()
                 self._written[-1][2].result()
             else:
                 return []
