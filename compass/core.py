@@ -14,13 +14,14 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from registry.cores import ALLOWED, busy_seconds
+
 log = logging.getLogger(__name__)
 
 EVERY = 1.0  # seconds between two looks
 BUSY = 0.2  # of a core that the process uses, else it is left alone
 FREE = 0.6  # of a core that others use at most where it settles
 BETTER = 0.25  # of a core that others use less where it moves to
-STAT = Path("/proc/stat")
 THREADS = Path("/proc/self/task")
 
 Seconds = Mapping[int, float]  # of processor time, by core
@@ -52,8 +53,10 @@ class Core:
         spent = max(self._seen[0] - before[0], 1e-6)
         own = (self._seen[1] - before[1]) / spent
         busy, was = self._seen[2], before[2]
-        used = {n: (busy[n] - was[n]) / spent for n in self._allowed if n in was}
-        if own < BUSY or not used:
+        both = busy.keys() & was.keys()  # a core may come and go
+        used = {n: (busy[n] - was[n]) / spent for n in self._allowed if n in both}
+        is_gone = self.current is not None and self.current not in used
+        if own < BUSY or not used or is_gone:
             self._choose(None)
             return
         for n in used:
@@ -70,8 +73,8 @@ class Core:
 
     def _choose(self, core: int | None) -> None:
         if core != self.current:
-            self.current = core
             self._settle(self._allowed if core is None else {core})
+            self.current = core
 
     def _look(self) -> tuple[float, float, Seconds]:
         return self._monotonic(), self._own(), self._busy()
@@ -79,10 +82,13 @@ class Core:
 
 def watch() -> None:
     """Do so for this process from now on, if there is a choice."""
-    allowed = os.sched_getaffinity(0)
-    if len(allowed) < 2:
+    if len(ALLOWED) < 2:
         return
-    core = Core(allowed, settle=settle, busy=busy_seconds)
+    try:
+        core = Core(ALLOWED, settle=settle, busy=busy_seconds)
+    except (OSError, ValueError) as error:
+        log.info("The kernel chooses the cores: %s", error)
+        return
 
     def run() -> None:
         pause = threading.Event()
@@ -100,15 +106,3 @@ def settle(cores: Collection[int]) -> None:
     for thread in os.listdir(THREADS):  # noqa: PTH208
         with suppress(ProcessLookupError):
             os.sched_setaffinity(int(thread), cores)
-
-
-def busy_seconds() -> dict[int, float]:
-    """What each core has computed, with what was taken away from it."""
-    found = {}
-    for line in STAT.read_text().splitlines():
-        name, *ticks = line.split()
-        if name[:3] == "cpu" and name[3:].isdigit():
-            user, nice, system, _, _, irq, softirq, steal = map(int, ticks[:8])
-            used = user + nice + system + irq + softirq + steal
-            found[int(name[3:])] = used / os.sysconf("SC_CLK_TCK")
-    return found

@@ -14,6 +14,8 @@ from urllib.parse import quote
 
 from environs import Env, EnvValidationError, validate
 
+from registry import cores
+
 PREFIX = "COMPASS_"
 UNPREFIXED = ("MAX_CONCURRENT_UPLOADS", "MODEL_CACHE_SIZE", "REGISTRY_URL")
 # Not settings: the stack tells its children, the tests choose their database.
@@ -227,7 +229,7 @@ def _host_name() -> str:
 
 def _cpus() -> int:
     """The CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) or 1
+    return cores.count()
 
 
 def _memory() -> int:

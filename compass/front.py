@@ -92,7 +92,10 @@ class Front:
             now = time.monotonic()
             self.turns.look(now)
             for visitor in list(self.visitors):
-                visitor.look(now)
+                try:
+                    visitor.look(now)
+                except Exception:  # the others are looked at nevertheless
+                    log.exception("A connection could not be looked at")
             self.database.write(self.counter)
 
 

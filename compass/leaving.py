@@ -63,8 +63,8 @@ def _leave_unanswered(descriptor: int) -> None:
     code = b"".join(struct.pack("HBBI", *one) for one in NO_SYN)
     buffer = ctypes.create_string_buffer(code, len(code))
     program = struct.pack("HP", len(NO_SYN), ctypes.addressof(buffer))
-    with socket.socket(fileno=os.dup(descriptor)) as listening:
-        try:
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as listening:
             listening.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
-        except OSError:
-            pass  # a kernel without it resets a few
+    except OSError:
+        pass  # without it a few are reset

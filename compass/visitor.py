@@ -77,7 +77,11 @@ class Visitor(asyncio.Protocol):
         if self._is_djangos and self.tunnel is not None and not self.tunnel.is_owing:
             self.tunnel.end_requests()
             return True
-        if self._asked is None and not self._is_djangos:
+        if self._chunked is not None:
+            self.refuse(Problem("malformed", "The body ends in its middle."))
+            return True
+        is_slow = self._is_full and bool(self._early)  # it has answers to read first
+        if self._asked is None and not self._is_djangos and not is_slow:
             return False
         self._has_ended = True
         # Who has left answers this by a reset; who waits knows that the answer is still to come.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
@@ -34,6 +35,9 @@ class Flow:
     ) -> None:
         self._predict, self._width, self._look = predict, width, look
         self._pool = ThreadPoolExecutor(most, "shard-network")
+        self._free, self._wide, self._running = threading.Condition(), 1, 0
+        self._is_closed = False
+        self.seconds = 0.0  # of processor time that the passes took
         self._ahead: deque[tuple[Future[Answers] | None, Callable[..., object]]]
         self._ahead, self._flying = deque(), 0
 
@@ -43,9 +47,9 @@ class Flow:
 
     def push(self, chunk: Chunk, then: Then) -> None:
         """Returns once no more than one of those that went in waits for its turn."""
-        self._ahead.append((self._pool.submit(self._predict, chunk), then))
+        self._ahead.append((self._pool.submit(self._pass, chunk), then))
         self._flying += 1
-        while self._flying > self._width():
+        while self._flying > self._look_around():
             self._next()
 
     def behind(self, call: Callable[[], object]) -> None:
@@ -71,7 +75,34 @@ class Flow:
 
     def close(self) -> None:
         """Not waited for: one pass of a slow model would hold up a cancel."""
+        with self._free:
+            self._is_closed = True
+            self._free.notify_all()
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _look_around(self) -> int:
+        wide = self._width()
+        with self._free:
+            if wide > self._wide:
+                self._free.notify_all()
+            self._wide = wide
+        return wide
+
+    def _pass(self, chunk: Chunk) -> Answers:
+        """One of those that may be computed at once; the others wait for their turn."""
+        with self._free:
+            self._free.wait_for(lambda: self._is_closed or self._running < self._wide)
+            if self._is_closed:
+                raise CancelledError
+            self._running += 1
+        began = time.thread_time()
+        try:
+            return self._predict(chunk)
+        finally:
+            with self._free:
+                self._running -= 1
+                self.seconds += time.thread_time() - began
+                self._free.notify_all()
 
     def _next(self) -> None:
         found, call = self._ahead[0]

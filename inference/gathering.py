@@ -86,7 +86,13 @@ class Gathering:
             file = self.batch.files.shard(number)
             if not file.exists():
                 return
-            self._whole.append(file)
+            size = self._whole.size if isinstance(self._whole, Joined) else 0
+            try:
+                self._whole.append(file)
+            except BaseException:
+                if isinstance(self._whole, Joined):
+                    self._whole.cut(size)  # the next try begins where this one did
+                raise
             self.ended(UNKNOWN)
 
     def ended(self, failed: int) -> None:

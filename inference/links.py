@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import logging
 import secrets
 import select
 import socket
@@ -18,6 +19,8 @@ from django.conf import settings
 from inference import frames
 from inference.frames import Broken, Kind
 from registry.models import Service
+
+log = logging.getLogger(__name__)
 
 SERVICE = "inference-line"
 CONNECT = 2.0  # seconds
@@ -54,7 +57,13 @@ def places() -> list[Place]:
     """The lines of all workers that registered one and are not known to be down."""
     states = (Service.State.UP, Service.State.SUSPECT)
     rows = Service.objects.filter(service_name=SERVICE, state__in=states)
-    return [_place(row) for row in rows.order_by("pk")]
+    found = []
+    for row in rows.order_by("pk"):
+        try:
+            found.append(_place(row))
+        except (TypeError, ValueError) as error:
+            log.warning("The service %s tells no line: %s", row.pk, error)
+    return found
 
 
 def _place(row: Service) -> Place:

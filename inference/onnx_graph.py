@@ -78,14 +78,14 @@ def _look(model: ModelProto) -> None:
 
 def _count(model: ModelProto) -> None:
     """Refuse functions that call each other until the runtime has too many operators."""
-    functions = {(one.domain, one.name): one for one in model.functions}
-    known: dict[tuple[str, str], int] = {}
+    functions = {(one.domain, one.name, one.overload): one for one in model.functions}
+    known: dict[tuple[str, str, str], int] = {}
 
     def of(nodes: Iterable[NodeProto], within: int) -> int:
         found = 0
         for node in nodes:
             found += 1 + sum(of(graph.node, within) for graph in _graphs(node))
-            name = node.domain, node.op_type
+            name = node.domain, node.op_type, node.overload
             if (function := functions.get(name)) is not None:
                 if within >= MOST_WITHIN:
                     raise bad(f"Its functions call more than {MOST_WITHIN} deep.")

@@ -60,7 +60,7 @@ class Part:
 
         def end() -> None:
             if told(lambda: self._end(failed)):
-                closer.submit(close)
+                told(lambda: closer.submit(close))
 
         write(end)
         return found

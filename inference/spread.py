@@ -6,8 +6,9 @@ import sys
 import time
 from collections.abc import Callable
 
-import psutil
 from django.conf import settings
+
+from registry.cores import ALLOWED, busy_seconds
 
 EVERY = 0.25  # seconds between two looks at what others compute
 MOST = 8
@@ -15,22 +16,25 @@ NEARLY = 0.3  # of a core that others may use of one that counts as free
 
 
 class Spread:
-    """One pass, and another for each core that no other process used lately.
+    """One pass, and another for each core that nobody else used lately.
 
-    `busy` and `own` are seconds of CPU: of all processes, and of this one.
+    `own` is what the batch itself has used, and `busy` what all have on the cores that this
+    process may run on, of which there are `machine`; both in seconds of processor time. At most
+    `cores` are taken.
     """
 
     def __init__(
         self,
         cores: int,
         *,
+        own: Callable[[], float],
         busy: Callable[[], float] | None = None,
-        own: Callable[[], float] = time.process_time,
+        machine: int | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.most = max(1, min(cores, MOST))
-        self._cores, self._now = cores, 1
-        self._busy, self._own = busy or busy_seconds, own
+        self._machine, self._now = machine or len(ALLOWED), 1
+        self._busy, self._own = busy or busy_here, own
         self._monotonic = monotonic
         self._seen = self._look()
 
@@ -39,7 +43,7 @@ class Spread:
         if self.most > 1 and at - before[0] >= EVERY:
             self._seen = found = self._look()
             spent, busy, own = (n - b for n, b in zip(found, before, strict=True))
-            free = self._cores - max(0.0, busy - own) / max(spent, 1e-6)
+            free = self._machine - max(0.0, busy - own) / max(spent, 1e-6)
             self._now = max(1, min(self.most, int(free + NEARLY)))
         return self._now
 
@@ -55,10 +59,10 @@ def cores() -> int:
     return int(settings.ENVIRONMENT.cpus)
 
 
-def busy_seconds() -> float:
-    """CPU seconds that this machine has spent, those taken away from it included."""
-    times = psutil.cpu_times()
-    idle = times.idle + getattr(times, "iowait", 0.0)
-    # Guests' seconds stand in those of users as well.
-    guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
-    return float(sum(times) - idle - guests)
+def busy_here() -> float:
+    """What all have computed on the cores of this process; ever more where that is not told."""
+    try:
+        found = busy_seconds()
+    except (OSError, ValueError):
+        return len(ALLOWED) * time.monotonic()
+    return sum(found.get(core, 0.0) for core in ALLOWED)

@@ -72,7 +72,7 @@ class Work:
         self.unnoted = 0  # items answered of shards that are not noted as done
         self._chunk, self._at_once = FIRST_CHUNK, 1
         self._is_quick = False
-        self._spread = Spread(cores(), monotonic=monotonic)
+        self._spread = Spread(cores(), own=self._computed, monotonic=monotonic)
         self._open: deque[Open] = deque()
         self._behind: deque[Future[object]] = deque()
         self._written: deque[tuple[int, int, Future[None]]] = deque()
@@ -111,6 +111,11 @@ class Work:
             finally:
                 self._flow.close()
 
+    def _computed(self) -> float:
+        """Seconds of processor time of this thread and of the passes."""
+        flow = getattr(self, "_flow", None)
+        return time.thread_time() + (flow.seconds if flow else 0.0)
+
     def _take(self) -> list[int]:
         """The next shards; none once all that was written is noted and none is free."""
         while True:
@@ -130,6 +135,8 @@ class Work:
                 self._hurry()
                 self._written[-1][2].result()
             else:
+                while self._behind:  # what others wrote may not be all there
+                    self._behind.popleft().result()
                 return []
 
     def _shard(self, number: int, answer: Answerer) -> None:
@@ -159,8 +166,8 @@ class Work:
         self.unnoted += len(chunk)
 
     def _ended(self, shard: Open) -> None:
-        self._open.remove(shard)
         on_disk = shard.part.closed(shard.failed, self._write, self._closer)
+        self._open.remove(shard)
         self._written.append((shard.number, shard.failed, on_disk))
         self._write(self._when_written)
 

@@ -15,10 +15,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn, TextIO
+
+from registry import cores
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "TMPDIR")
@@ -70,6 +73,8 @@ def run(
         pass_fds=files,
         start_new_session=True,
     )
+    with suppress(OSError):  # this process may be settled on one core
+        os.sched_setaffinity(child.pid, cores.ALLOWED)
     try:
         out, words = _heard(child, seconds, tick)
     finally:

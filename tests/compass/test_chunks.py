@@ -142,3 +142,17 @@ def test_a_long_body_is_not_held() -> None:
 def test_other_bodies_are_not_looked_at(before: bytes, after: bytes) -> None:
     assert Chunked.of(HEAD) is not None
     assert Chunked.of(HEAD.replace(before, after)) is None
+
+
+def test_a_body_that_ends_in_its_middle_is_refused(
+    front: Running, came: Queue[bytes]
+) -> None:
+    with socket.create_connection(("127.0.0.1", front.port), 30) as link:
+        link.sendall(HEAD + b"5\r\nhel")
+        until(lambda: any(one._chunked for one in front.front.visitors))
+        link.shutdown(socket.SHUT_WR)
+        with link.makefile("rb") as reader:
+            answer, _, content = reader.read().partition(b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert json.loads(content)["code"] == "malformed"
+    assert came.empty()

@@ -33,7 +33,7 @@ class Machine:
         for n in self.busy:
             here = self.core.current
             share = mine / 2 if here is None else mine * (n == here)
-            self.busy[n] += others[n] + share
+            self.busy[n] += others[n] + share  # of those that are there
         self.core.step()
 
 
@@ -104,5 +104,21 @@ def test_all_threads_are_settled() -> None:
     assert os.sched_getaffinity(0) == before
 
 
-def test_the_kernel_tells_of_every_core() -> None:
-    assert os.sched_getaffinity(0) <= set(core.busy_seconds())
+def test_a_core_that_goes_away_is_left_to_the_kernel(machine: Machine) -> None:
+    machine.go((0.0, 0.1), mine=0.9)
+    del machine.busy[0]
+    machine.go((0.0, 0.0), mine=0.9)
+    assert machine.settled == [[0], ALL]
+
+
+def test_where_the_kernel_tells_nothing_nobody_is_settled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail() -> dict[int, float]:
+        raise OSError("no such file")
+
+    monkeypatch.setattr(core, "busy_seconds", fail)
+    monkeypatch.setattr(core, "ALLOWED", frozenset(ALL))
+    before = threading.active_count()
+    core.watch()
+    assert threading.active_count() == before

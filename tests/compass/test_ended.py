@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from compass.ended import is_reset
 from compass.visitor import CONTINUE
 from tests.compass.fronts import DJANGO, PREDICT, Running
 from tests.compass.test_lanes import raw_request, until
@@ -59,3 +60,7 @@ def test_who_ends_without_a_request_is_left(
         with link.makefile("rb") as reader:
             assert b"200 OK" not in reader.read()
     until(lambda: not front.front.visitors)
+
+
+def test_who_cannot_be_looked_at_is_not_taken_to_have_left() -> None:
+    assert not is_reset(-1)

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from inference import spread as spread_module
 from inference.chunk import Chunk
 from inference.flow import Flow
-from inference.spread import MOST, Spread, busy_seconds
+from inference.spread import MOST, Spread, busy_here
 
 
 class Ended(Exception):
@@ -27,9 +29,10 @@ def flow() -> Iterator[Callable[..., Flow]]:
         predict: Any = lambda one: one.raws,
         *,
         width: int = 1,
+        most: int = 4,
         look: Callable[[], object] = lambda: None,
     ) -> Flow:
-        made.append(Flow(predict, width=lambda: width, most=width, look=look))
+        made.append(Flow(predict, width=lambda: width, most=most, look=look))
         return made[-1]
 
     yield make
@@ -131,6 +134,52 @@ def test_what_does_not_come_in_time_is_left(flow: Callable[..., Flow]) -> None:
     assert told == []
 
 
+@pytest.mark.parametrize("width", [1, 3])
+def test_no_more_passes_than_that_are_computed_at_once(
+    flow: Callable[..., Flow], width: int
+) -> None:
+    lock, running, seen = threading.Lock(), [0], list[int]()
+    gate = threading.Event()
+
+    def predict(one: Chunk) -> Any:
+        with lock:
+            running[0] += 1
+            seen.append(running[0])
+        gate.wait(0.02)  # others would begin meanwhile
+        with lock:
+            running[0] -= 1
+        return one.raws
+
+    some, told = flow(predict, width=width, most=8), list[Any]()
+    for n in range(12):
+        some.push(chunk(n), told.append)
+    some.drain()
+    assert told == [[n] for n in range(12)]
+    assert max(seen) <= width
+
+
+def test_what_waits_for_its_turn_ends_with_the_flow(flow: Callable[..., Flow]) -> None:
+    gate = threading.Event()
+    begun: list[Any] = []
+
+    def predict(one: Chunk) -> Any:
+        begun.append(one.raws)
+        assert gate.wait(20)
+        return one.raws
+
+    def look() -> None:
+        raise Ended
+
+    one = flow(predict, look=look)
+    one.push(chunk(0), begun.append)
+    with pytest.raises(Ended):
+        one.push(chunk(1), begun.append)
+    one.close()
+    gate.set()
+    one._pool.shutdown(wait=True)
+    assert begun == [[0]]
+
+
 class Machine:
     """Its clock, and the CPU seconds of others and of this process."""
 
@@ -140,6 +189,7 @@ class Machine:
     def spread(self, cores: int) -> Spread:
         return Spread(
             cores,
+            machine=cores,
             busy=lambda: self.others + self.mine,
             own=lambda: self.mine,
             monotonic=lambda: self.now,
@@ -181,5 +231,32 @@ def test_between_two_looks_nothing_changes() -> None:
 
 
 def test_the_machine_tells_what_it_computed() -> None:
-    before = busy_seconds()
-    assert 0.0 < before <= busy_seconds()
+    before = busy_here()
+    assert 0.0 < before <= busy_here()
+
+
+def test_where_the_machine_tells_nothing_there_is_one_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail() -> dict[int, float]:
+        raise OSError("no such file")
+
+    machine = Machine()
+    monkeypatch.setattr(spread_module, "busy_seconds", fail)
+    monkeypatch.setattr(spread_module, "ALLOWED", frozenset({0, 1}))
+    monkeypatch.setattr(
+        spread_module, "time", SimpleNamespace(monotonic=lambda: machine.now)
+    )
+    found = Spread(2, own=lambda: machine.mine, monotonic=lambda: machine.now)
+    machine.go(0.0, mine=0.5)
+    assert found() == 1
+
+
+def test_others_beside_the_share_of_a_process_leave_it_its_share() -> None:
+    machine = Machine()
+    spread = Spread(
+        2, machine=8, own=lambda: machine.mine,
+        busy=lambda: machine.others + machine.mine, monotonic=lambda: machine.now,
+    )  # fmt: skip
+    machine.go(others=5.0)
+    assert spread() == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -346,3 +347,29 @@ def test_a_pass_has_a_thread_of_its_own_unless_it_is_quick(
     assert outputs(task) == ALL
     assert sum(one.startswith("shard-network") for one in threads) == elsewhere
     assert len(threads) == 10
+
+
+def test_a_shard_of_another_worker_that_is_copied_in_part_is_begun_anew(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = Batch.of(task)
+    gathering = Gathering(batch, 1)
+    gathering.begin(lambda: None)
+    for number, line in enumerate((b"first\n", b"second\n")):
+        batch.files.folder.mkdir(parents=True, exist_ok=True)
+        batch.files.shard(number).write_bytes(line)
+    gathering.gather(1)
+    whole: Any = gathering._whole
+
+    def torn(part: Any) -> None:
+        whole.put([b"sec"])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(whole, "append", torn)
+        with pytest.raises(OSError, match="No space"):
+            gathering.gather(1)
+    gathering.gather(1)
+    assert gathering.path.read_bytes() == b"first\nsecond\n"
+    assert gathering.shards == 2
+    gathering.leave()

@@ -237,7 +237,14 @@ def test_a_line_is_a_service_until_its_worker_stops(
     (place,) = links.places()
     assert (place.name, place.is_here) == ("inference@one", True)
     one._on_beat(inference_node)
-    assert Service.objects.get().metadata["models"] == []
+    row = Service.objects.get()
+    assert row.metadata["models"] == []
+    Service.objects.create(
+        service_name=row.service_name, state=row.state, beat_at=row.beat_at,
+        incarnation="a stranger's", metadata={"models": 5, "port": "x"},
+        registered_at=row.registered_at, host=row.host, port=1,
+    )  # fmt: skip
+    assert [one.name for one in links.places()] == ["inference@one"]
     one._close_line()
     assert links.places() == []
 

@@ -248,6 +248,18 @@ def doubled(depth: int) -> onnx.ModelProto:
     return model([call], [told[0]], [told[1]], functions=functions, domains=["own"])
 
 
+def overloaded(depth: int) -> onnx.ModelProto:
+    """The same, and a harmless function of the last one's name under another overload."""
+    found = doubled(depth)
+    harmless = onnx.FunctionProto()
+    harmless.CopyFrom(found.functions[0])
+    harmless.name = found.functions[-1].name
+    found.functions[-1].overload = found.graph.node[0].overload = "h"
+    found.functions.append(harmless)
+    found.ir_version = 10
+    return found
+
+
 def calls_itself() -> onnx.ModelProto:
     opsets = [helper.make_opsetid("own", 1)]
     inner = [helper.make_node("F", ["x"], ["y"], domain="own")]
@@ -324,6 +336,7 @@ HARM: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "the same in a function": (hidden_custom, "unsafe_model"),
     "a terabyte": (terabyte, "bad_model"),
     "functions that double thirty times": (lambda: doubled(30), "bad_model"),
+    "the same under an overload": (lambda: overloaded(30), "bad_model"),
     "a function that calls itself": (calls_itself, "bad_model"),
     "an unknown operator": (no_such_operator, "bad_model"),
     "an output named error": (named_error, "bad_model"),
