@@ -87,13 +87,14 @@ class Stack:
         return answer.json()
 
     def again(self, ask: Callable[[], httpx.Response]) -> httpx.Response:
-        """Ask until the web process is there."""
+        """Ask until the web process is there; who asked while it ended is told 503."""
 
         def asked() -> httpx.Response | None:
             try:
-                return ask()
+                found = ask()
             except httpx.TransportError:
                 return None
+            return None if found.status_code == 503 else found
 
         answer: httpx.Response = self.until(asked, "the web answers", 30)
         return answer
