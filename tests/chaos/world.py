@@ -30,6 +30,11 @@ from django.db import connections
 from rest_framework.test import APIClient
 
 import compass.urls  # noqa: F401  # imported once here, not in each web process
+
+# Jobs are plain forks here. What they would load is loaded before, for another thread of the
+# worker may hold the dynamic loader's lock at that moment, and then nobody ever gives it back.
+import numpy  # noqa: F401  # isort: skip
+import safetensors.numpy  # noqa: F401  # isort: skip
 from registry import (
     broker,
     clock,
