@@ -63,7 +63,7 @@ class Flow:
         while self._ahead:
             self._next()
 
-    def settle(self, seconds: float) -> None:
+    def salvage(self, seconds: float) -> None:
         """Take the answers that come in that time, whatever `look` says; the rest is left."""
         end = time.monotonic() + seconds
         with suppress(Exception):

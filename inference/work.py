@@ -28,7 +28,7 @@ MOST_CLAIMED = 16  # shards
 WRITTEN_BEHIND = 64  # shards that are not yet known to be on the disk
 CLOSED_AT_ONCE = 2  # shards that are put on the disk while the next are written
 CHUNKS_BEHIND = 4  # chunks that wait for the disk
-SETTLED_WITHIN = 0.3  # seconds, for what is predicted when the work ends early
+SALVAGED_WITHIN = 0.3  # seconds, for what is predicted when the work ends early
 QUICK = 0.03  # seconds of a pass that needs no thread of its own
 
 
@@ -48,10 +48,9 @@ class Work:
 
     `look` is called between chunks and may end it by raising; `patient` runs a call of the
     database; `straight` gives a shard a better place than a file of its own, and `hurry` says that
-    it is time to put what stands there on the disk. A network that is
-    not quick has threads of its own, one for each core that is free, and the next chunk is
-    encoded meanwhile. Another thread writes, and calls `written` after each shard, perhaps before
-    that one is whole.
+    it is time to put what stands there on the disk. A network that is not quick has threads of its
+    own, one for each core that is free, and the next chunk is encoded meanwhile. Another thread
+    writes, and calls `written` after each shard, perhaps before that one is whole.
     """
 
     def __init__(
@@ -103,7 +102,7 @@ class Work:
                     self._at_once = max(1, min(fitting, most))
             except BaseException:
                 self._hurry()
-                self._flow.settle(SETTLED_WITHIN)
+                self._flow.salvage(SALVAGED_WITHIN)
                 for shard in self._open:
                     self._disk.submit(shard.part.drop)
                 self._give_back()

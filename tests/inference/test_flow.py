@@ -84,7 +84,7 @@ def test_a_failed_pass_lets_nothing_behind_it_through(
     one.behind(lambda: told.append("end"))
     with pytest.raises(Ended):
         one.drain()
-    one.settle(5.0)
+    one.salvage(5.0)
     assert told == []
 
 
@@ -99,7 +99,7 @@ def test_answers_that_cannot_be_taken_let_nothing_behind_them_through(
     one.push(chunk(1), told.append)
     with pytest.raises(Ended):
         one.drain()
-    one.settle(5.0)
+    one.salvage(5.0)
     assert told == []
 
 
@@ -121,7 +121,7 @@ def test_a_wish_ends_the_wait_and_loses_no_chunk_of_what_is_settled(
     with pytest.raises(Ended):
         one.push(chunk(1), told.append)
     one.behind(lambda: told.append("end"))
-    one.settle(20.0)
+    one.salvage(20.0)
     assert told == [[0], [1], "end"]
 
 
@@ -129,7 +129,7 @@ def test_what_does_not_come_in_time_is_left(flow: Callable[..., Flow]) -> None:
     gate = threading.Event()
     one, told = flow(lambda one: gate.wait(20), width=1), list[Any]()
     one.push(chunk(0), told.append)
-    one.settle(0.0)
+    one.salvage(0.0)
     gate.set()
     assert told == []
 
