@@ -15,20 +15,11 @@ from typing import NoReturn
 
 from setproctitle import setproctitle
 
-PR_SET_PDEATHSIG = 1
+from registry.forks import die_with_parent
+
 PR_SET_CHILD_SUBREAPER = 36
 
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-def die_with_parent(parent: int | None = None) -> None:
-    """Let the kernel kill this process when the thread that started it ends.
-
-    With the process id of the parent, at once if that has ended already.
-    """
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if parent is not None and os.getppid() != parent:
-        os._exit(1)
 
 
 def adopt_orphans() -> None:

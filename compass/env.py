@@ -59,6 +59,7 @@ class Environment:
     web_threads: int
     inference_threads: int
     inference_workers: int
+    batch_processes: int
     upload_limit: int
     model_limit: int
     max_concurrent_uploads: int
@@ -102,6 +103,7 @@ def read() -> Environment:
         "inference_workers": env.int(
             "INFERENCE_WORKERS", 1, validate=validate.Range(min=1, max=256)
         ),
+        "batch_processes": env.int("BATCH_PROCESSES", _cpus(), validate=positive),
         "model_limit": env.int("MODEL_LIMIT", 4 * 1024**3, validate=positive),
         "upload_limit": env.int("UPLOAD_LIMIT", 10 * 1024**3, validate=positive),
         "upload_expiry_hours": env.int("UPLOAD_EXPIRY_HOURS", 24, validate=positive),

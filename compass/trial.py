@@ -13,9 +13,9 @@ from typing import Self
 
 import psutil
 
-from compass.child import die_with_parent
 from compass.lock import holder_of
 from compass.log import tail
+from registry.forks import die_with_parent
 
 ROOT = Path(__file__).resolve().parent.parent
 START_PATIENCE = 90.0  # seconds

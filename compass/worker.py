@@ -29,8 +29,9 @@ def prepare(sender: str, instance: Any, **_kwargs: Any) -> None:
         _parts["work"] = worker.CURRENT = worker.Worker(sender)
     elif lane == "inference":
         from inference import worker as inference_worker
+        from inference.spare import Spare
 
-        _parts["work"] = inference_worker.Worker(sender)
+        _parts["work"] = inference_worker.Worker(sender, spare=Spare.make())
     else:
         _parts["control"] = sender
 

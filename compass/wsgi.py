@@ -12,7 +12,7 @@ from django.urls import get_resolver
 
 from compass import core, idle
 from compass.bodies import Patient
-from compass.child import die_with_parent
+from registry.forks import die_with_parent
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "compass.settings")
 

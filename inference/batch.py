@@ -13,6 +13,7 @@ from django.db import close_old_connections, connection
 from inference.cache import ModelCache
 from inference.ending import AWAY, RETRY_EVERY, Ended
 from inference.lead import Lead
+from inference.spare import Spare
 from registry.errors import BadData, Problem
 from registry.models import Node, Stale, Task
 
@@ -35,10 +36,12 @@ class BatchRun:
         *,
         is_revoked: Callable[[], bool] = lambda: False,
         is_stopping: Callable[[], bool] = lambda: False,
+        spare: Spare | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self.task, self.node, self._cache = task, node, cache
+        self._spare = spare
         self._is_revoked, self._is_stopping = is_revoked, is_stopping
         self._monotonic, self._sleep = monotonic, sleep
         self._lead: Lead | None = None
@@ -101,6 +104,7 @@ class BatchRun:
             self._cache,
             look=self._look,
             hold=self._hold,
+            spare=self._spare,
             monotonic=self._monotonic,
             sleep=self._sleep,
         )

@@ -27,11 +27,12 @@ UNTOUCHED = {
 
 @dataclass(frozen=True)
 class Claims:
-    """The shards of one task as one life of a worker sees them."""
+    """The shards of one task as one life of a worker sees them; `backwards` takes the last first."""
 
     task: int
     attempt: int
     holder: str
+    backwards: bool = False
 
     def divide(self, count: int) -> None:
         """Make `count` shards, unless an earlier attempt has."""
@@ -52,8 +53,9 @@ class Claims:
                 raise Stale(f"task {self.task}: attempt {self.attempt} takes no shards")
             moment = clock.now()
             free = Shard.objects.filter(task_id=self.task).open(moment)
-            free = free.select_for_update(skip_locked=True).order_by("number")
-            numbers = list(free.values_list("number", flat=True)[:most])
+            order = "-number" if self.backwards else "number"
+            free = free.select_for_update(skip_locked=True).order_by(order)
+            numbers = sorted(free.values_list("number", flat=True)[:most])
             if numbers:
                 self._numbered(numbers).update(
                     holder=self.holder, held_until=moment + HELD

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -14,14 +15,16 @@ from django.db import close_old_connections
 
 from inference import helping, ranking
 from inference.bulk import Answerer, Batch, ByModel, Same
-from inference.cache import ModelCache
+from inference.cache import Facts, Loaded, ModelCache
 from inference.choice import Choice, settle
 from inference.claims import Claims
 from inference.ending import AWAY, RETRY_EVERY, Ended
 from inference.gathering import Gathering
+from inference.hands import Hands
 from inference.holding import Held
 from inference.sinks import Results
 from inference.sources import Record
+from inference.spare import Spare
 from inference.work import Work
 from registry import logs, store
 from registry.errors import BadData, Problem
@@ -51,11 +54,12 @@ class Lead:
         *,
         look: Callable[[], object],
         hold: Callable[[], object],
+        spare: Spare | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self.task, self.node, self._cache = task, node, cache
-        self._look, self._hold = look, hold
+        self._look, self._hold, self._spare = look, hold, spare
         self._monotonic, self._sleep = monotonic, sleep
         self._claims = Claims(task.pk, task.attempt, node.incarnation)
         self._batch = Batch.of(task)
@@ -108,7 +112,8 @@ class Lead:
             self._stage = "loading the model"
             model, facts = held.wait(self._look)
             self._stage = "predicting"
-            self._predict(ByModel(self._batch, model, facts))
+            with self._lent(model, facts) as hands:
+                self._predict(ByModel(self._batch, model, facts), hands)
         except BadData:
             raise
         except Problem as problem:
@@ -147,14 +152,27 @@ class Lead:
         if batch.shards > 1:
             helping.ask(self.node)
 
-    def _predict(self, answer: Answerer) -> None:
+    @contextmanager
+    def _lent(self, model: Loaded, facts: Facts) -> Iterator[Hands]:
+        needs_torch = getattr(model, "uses_torch", True)
+        hands = Hands(self._spare, self._claims, facts, needs_torch=needs_torch)
+        try:
+            yield hands
+        finally:
+            hands.end()
+
+    def _predict(self, answer: Answerer, hands: Hands | None = None) -> None:
         """Work on the shards beside the other workers until all are done."""
         numbers = range(self._batch.shards)
         if self._batch.top is None and (done := self._gathering.begin(self._look)):
             self._patient(partial(self._claims.note, done))
         while True:
-            self._work(answer)
+            self._work(answer, hands)
+            if hands is not None:
+                hands.wait(self._look)
             if self._patient(self._claims.done) < len(numbers):
+                # What is still held in this worker's name, nobody computes any more.
+                self._patient(partial(self._claims.give_back, {}))
                 self._look()
                 self._sleep(OTHERS_EVERY)
             elif gone := self._batch.files.missing(numbers[self._gathering.shards :]):
@@ -162,7 +180,7 @@ class Lead:
             else:
                 return
 
-    def _work(self, answer: Answerer) -> None:
+    def _work(self, answer: Answerer, hands: Hands | None) -> None:
         self._working = Work(
             self._batch,
             self._claims,
@@ -170,6 +188,7 @@ class Lead:
             straight=self._gathering.part,
             written=self._gather,
             hurry=self._gathering.hurry,
+            hands=hands.have if hands is not None else lambda most, left: False,
             patient=self._patient,
             monotonic=self._monotonic,
         )

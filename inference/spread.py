@@ -11,6 +11,7 @@ from django.conf import settings
 from registry.cores import ALLOWED, busy_seconds
 
 EVERY = 0.25  # seconds between two looks at what others compute
+FIRST = 0.1  # seconds until the first of them
 MOST = 8
 NEARLY = 0.3  # of a core that others may use of one that counts as free
 
@@ -36,12 +37,13 @@ class Spread:
         self._machine, self._now = machine or len(ALLOWED), 1
         self._busy, self._own = busy or busy_here, own
         self._monotonic = monotonic
-        self._seen = self._look()
+        self._seen, self._every = self._look(), FIRST
 
     def __call__(self) -> int:
         at, before = self._monotonic(), self._seen
-        if self.most > 1 and at - before[0] >= EVERY:
+        if self.most > 1 and at - before[0] >= self._every:
             self._seen = found = self._look()
+            self._every = EVERY
             spent, busy, own = (n - b for n, b in zip(found, before, strict=True))
             free = self._machine - max(0.0, busy - own) / max(spent, 1e-6)
             self._now = max(1, min(self.most, int(free + NEARLY)))

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 CHUNK_SECONDS = 0.2  # of work between two looks at the wishes
 FIRST_CHUNK, MOST_IN_CHUNK = 8, 1024  # items
 CLAIM_SECONDS = 0.5  # of work that is claimed at once
+SHARED_SECONDS = 0.1  # the same where others take shards too, so that all end together
 MOST_CLAIMED = 16  # shards
 WRITTEN_BEHIND = 64  # shards that are not yet known to be on the disk
 CLOSED_AT_ONCE = 2  # shards that are put on the disk while the next are written
@@ -49,8 +50,9 @@ class Work:
     `look` is called between chunks and may end it by raising; `patient` runs a call of the
     database; `straight` gives a shard a better place than a file of its own, and `hurry` says that
     it is time to put what stands there on the disk. A network that is not quick has threads of its
-    own, one for each core that is free, and the next chunk is encoded meanwhile. Another thread
-    writes, and calls `written` after each shard, perhaps before that one is whole.
+    own, one for each core that is free, and the next chunk is encoded meanwhile; of a quick one
+    all else is Python, and `hands` is told how many more processes have a core, and how many
+    seconds of work are left; it answers whether others take shards too. Another thread writes, and calls `written` after each shard, perhaps before that one is whole.
     """
 
     def __init__(
@@ -62,12 +64,15 @@ class Work:
         straight: Callable[[int], Part | None] = lambda number: None,
         written: Callable[[], object] = lambda: None,
         hurry: Callable[[], object] = lambda: None,
+        hands: Callable[[int, float], bool] = lambda most, left: False,
+        is_alone: bool = True,
         patient: Callable[[Callable[[], Any]], Any] = lambda call: call(),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.batch, self._claims = batch, claims
         self._look, self._patient, self._monotonic = look, patient, monotonic
         self._straight, self._when_written, self._hurry = straight, written, hurry
+        self._hands, self._is_alone = hands, is_alone
         self.unnoted = 0  # items answered of shards that are not noted as done
         self._chunk, self._at_once = FIRST_CHUNK, 1
         self._is_quick = False
@@ -80,7 +85,8 @@ class Work:
 
     def run(self, answer: Answerer) -> None:
         """Work until there is no shard to take. Raises Stale once the task takes none."""
-        self.batch.files.folder.mkdir(parents=True, exist_ok=True)
+        batch = self.batch
+        batch.files.folder.mkdir(parents=True, exist_ok=True)
         self._flow = Flow(
             partial(self._predicted, answer),
             width=self._spread,
@@ -94,12 +100,13 @@ class Work:
             try:
                 while numbers := self._take():
                     began = self._monotonic()
-                    for number in numbers:
+                    for done, number in enumerate(numbers, 1):
                         self._shard(number, answer)
-                    spent = max(self._monotonic() - began, 1e-6) / len(numbers)
-                    fitting = int(CLAIM_SECONDS / spent)
+                        spent = max(self._monotonic() - began, 1e-6) / done
+                        self._ask_for_hands(spent * (batch.shards - number - 1))
+                    seconds = CLAIM_SECONDS if self._is_alone else SHARED_SECONDS
                     most = min(4 * self._at_once, MOST_CLAIMED)
-                    self._at_once = max(1, min(fitting, most))
+                    self._at_once = max(1, min(int(seconds / spent), most))
             except BaseException:
                 self._hurry()
                 self._flow.salvage(SALVAGED_WITHIN)
@@ -109,6 +116,10 @@ class Work:
                 raise
             finally:
                 self._flow.close()
+
+    def _ask_for_hands(self, left: float) -> None:
+        if self._is_quick and (free := self._spread() - 1):
+            self._is_alone = not self._hands(free, left) and self._is_alone
 
     def _computed(self) -> float:
         """Seconds of processor time of this thread and of the passes."""

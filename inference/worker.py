@@ -19,6 +19,7 @@ from inference.helping import Helper
 from inference.line import Line, socket_path
 from inference.links import SERVICE
 from inference.mirror import Mirror
+from inference.spare import Spare
 from inference.tuner import Tuner
 from registry.deliveries import Deliveries
 from registry.membership import Membership, end_process
@@ -34,10 +35,12 @@ COLLECT_EVERY = 20_000  # containers more than there were, for the garbage colle
 class Worker:
     """One life of an inference node; torch is first imported when a model is first asked for."""
 
-    def __init__(self, name: str, cache: ModelCache | None = None) -> None:
+    def __init__(
+        self, name: str, cache: ModelCache | None = None, spare: Spare | None = None
+    ) -> None:
         global CURRENT
         environment = settings.ENVIRONMENT
-        self.name = name
+        self.name, self._spare = name, spare
         self.cache = cache or ModelCache(
             loading.load,
             loading.look,
@@ -201,6 +204,7 @@ class Worker:
             self.cache,
             is_revoked=is_revoked,
             is_stopping=self._stopping.is_set,
+            spare=self._spare,
         ).run()
 
 

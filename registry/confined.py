@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import re
@@ -22,10 +21,10 @@ from types import MappingProxyType
 from typing import Any, NoReturn, TextIO
 
 from registry import cores
+from registry.forks import die_with_parent
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "TMPDIR")
-PR_SET_PDEATHSIG = 1
 TICK_EVERY = 0.1  # seconds
 MOST_TOLD = 4 * 1024**2  # bytes
 BEGUN = "{}"  # the first line: whatever ends the process later came of its work
@@ -114,9 +113,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 def begin() -> tuple[list[str], TextIO]:
     """Die with the parent, step back behind all others; the arguments, and where to `tell`."""
     parent, *arguments = sys.argv[1:]
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(parent):
-        os._exit(1)  # it died before the line above
+    die_with_parent(int(parent))
     told = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the work prints is no answer
     os.nice(10)

@@ -17,10 +17,10 @@ from typing import Any
 
 from registry import recipes
 from registry.errors import Problem
+from registry.forks import die_with_parent
 from training import marks
 from training.context import Context, Stopped
 from training.lease import Lease
-from training.processes import die_with_parent
 from training.wishes import Wishes
 
 PROBLEM_REASONS = {

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import time
 import uuid
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-PR_SET_PDEATHSIG = 1
 HOST_PIDS = "pid:[4026531836]"  # the first name space of pids, the same on every host
 
 
@@ -78,13 +76,3 @@ def _members(group: int) -> Iterator[tuple[int, list[str]]]:
             continue
         if int(fields[2]) == group and fields[0] not in "ZX":
             yield int(entry.name), fields
-
-
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent's thread ends.
-
-    The parent is looked at again, for it may have gone before the call.
-    """
-    libc().prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)

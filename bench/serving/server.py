@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from compass.child import die_with_parent
+from registry.forks import die_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120.0  # seconds until it must answer

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # The parent ends while its child is not yet so far that it binds itself to it.
 LATE = """
 import os, select, sys
-from compass.child import die_with_parent
+from registry.forks import die_with_parent
 parent = os.getpid()
 gone, alive = os.pipe()
 if os.fork():

@@ -226,8 +226,14 @@ def test_a_core_that_another_process_takes_is_given_up() -> None:
 def test_between_two_looks_nothing_changes() -> None:
     machine = Machine()
     spread = machine.spread(4)
-    machine.now += 0.1
+    machine.now += 0.09
     assert spread() == 1
+    machine.now += 0.02  # the first comes early
+    assert spread() == 4
+    machine.now, machine.others = machine.now + 0.2, 0.2
+    assert spread() == 4
+    machine.now, machine.others = machine.now + 0.05, 0.25
+    assert spread() == 3
 
 
 def test_the_machine_tells_what_it_computed() -> None:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from training.processes import die_with_parent, libc
+from registry.forks import die_with_parent
+from training.processes import libc
 from training.scripts.groups import Group
 from training.scripts.output import Output
 

@@ -19,9 +19,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from registry.forks import PR_SET_PDEATHSIG
 from training import marks
 from training.lease import GRACE, LEASE, WORD
-from training.processes import PR_SET_PDEATHSIG, libc, since_boot
+from training.processes import libc, since_boot
 from training.scripts import environment, inputs, program, tree
 from training.scripts.groups import Group
 from training.scripts.limits import Limits, Verdict

@@ -1,0 +1,333 @@
+"""More processes for one batch: when they come, what they take, and what becomes of it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
+
+from inference import batches, hands, work
+from inference.bulk import Batch, ByModel
+from inference.cache import Facts, ModelCache
+from inference.claims import Claims
+from inference.ending import Ended
+from inference.hand import LOOK_EVERY, Lent, Look
+from inference.hands import Hands
+from inference.shards import write_items
+from inference.spread import Spread
+from inference.work import Work
+from registry.models import ModelVersion, Node, Task
+from tests.inference.hands_run import COUNT, FIRST
+
+ROOT = Path(__file__).resolve().parents[2]
+CLAIMS = Claims(3, 1, "here")
+ENOUGH = 60.0  # seconds of work
+
+
+def run(*arguments: str) -> Any:
+    """What another program prints, as JSON."""
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def ran() -> dict[str, Any]:
+    """What became of batches of which the hand was left alone, killed, stopped, and cancelled."""
+    modes = ("plain", "kill", "stop", "cancel")
+    found: dict[str, Any] = run("-m", "tests.inference.hands_run", *modes)
+    return found
+
+
+def test_a_hand_takes_shards_from_the_end_and_the_results_are_in_order(
+    ran: dict[str, Any],
+) -> None:
+    found = ran["plain"]
+    assert found["state"] == "completed"
+    assert found["values"] == [2 * (FIRST + n) for n in range(COUNT)]
+    assert found["own"] < COUNT
+    assert found["lives"] == [False]
+    assert not found["torch"]
+
+
+@pytest.mark.parametrize("way", ["kill", "stop"])
+def test_a_hand_that_dies_or_stands_still_costs_the_batch_nothing(
+    ran: dict[str, Any], way: str
+) -> None:
+    assert ran[way]["state"] == "completed"
+    assert ran[way]["values"] == [2 * (FIRST + n) for n in range(COUNT)]
+    assert ran[way]["lives"] == [False]
+
+
+def test_a_cancel_ends_the_hands_too(ran: dict[str, Any]) -> None:
+    assert ran["cancel"]["state"] == "cancelled"
+    assert ran["cancel"]["lives"] == [False]
+    assert ran["cancel"]["own"] < COUNT
+
+
+PROGRAM = """
+    import json, os, signal, socket, sys, time
+    import django
+    django.setup()
+    from inference.spare import Spare
+
+    def main(order, line):
+        line.send(json.dumps([order["n"], os.getppid()]).encode())
+        if order["n"] == 1:
+            os._exit(9)
+        line.recv(64)
+
+    spare = Spare.make(main)
+    said = []
+    for n in range(3):
+        line = spare.hand({"n": n})
+        line.settimeout(20)
+        pid = int(line.recv(64))
+        said.append([pid, *json.loads(line.recv(64))])
+        if n == 1:
+            assert line.recv(64) == b""
+        if n == 2:
+            line.shutdown(socket.SHUT_WR)
+            assert line.recv(64) == b""
+        else:
+            globals()[f"kept_{n}"] = line
+    print(json.dumps([spare.pid, said]), flush=True)
+    if "--die" in sys.argv:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "compass.settings")
+    monkeypatch.setenv("COMPASS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("COMPASS_BATCH_PROCESSES", "2")
+    return [sys.executable, "-c", textwrap.dedent(PROGRAM)]
+
+
+def test_each_hand_is_forked_from_the_spare_and_its_death_is_heard(
+    program: list[str],
+) -> None:
+    spare, said = run(*program[1:])
+    assert [n for _, n, _ in said] == [0, 1, 2]
+    assert {parent for _, _, parent in said} == {spare}
+    assert len({pid for pid, _, _ in said}) == 3
+
+
+def test_spare_and_hands_die_with_a_worker_that_is_killed(program: list[str]) -> None:
+    process = subprocess.run(
+        [*program, "--die"], cwd=ROOT, capture_output=True, timeout=60
+    )
+    assert process.returncode == -signal.SIGKILL
+    spare, said = json.loads(process.stdout)
+    for pid in (spare, said[0][0]):
+        gone(pid)
+
+
+def gone(pid: int) -> None:
+    import psutil
+
+    try:
+        psutil.Process(pid).wait(20)
+    except psutil.NoSuchProcess:
+        return
+    assert not psutil.pid_exists(pid)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def line() -> Iterator[tuple[socket.socket, socket.socket]]:
+    mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with mine, theirs:
+        yield mine, theirs
+
+
+@pytest.mark.parametrize(("share", "stays"), [(0.9, True), (0.5, True), (0.3, False)])
+def test_a_hand_leaves_when_others_need_its_core(
+    line: tuple[socket.socket, socket.socket], share: float, stays: bool
+) -> None:
+    clock, computed = Clock(), Clock()
+    look = Look(line[1], monotonic=clock, computed=computed)
+    clock.now, computed.now = LOOK_EVERY, LOOK_EVERY * share
+    if stays:
+        look()
+    else:
+        with pytest.raises(Ended):
+            look()
+
+
+def test_a_hand_leaves_when_the_worker_lets_it_go(
+    line: tuple[socket.socket, socket.socket],
+) -> None:
+    look = Look(line[1])
+    look()
+    line[0].shutdown(socket.SHUT_WR)
+    with pytest.raises(Ended):
+        look()
+
+
+@pytest.fixture
+def begun(version: ModelVersion, inference_node: Node, alice: User) -> Claims:
+    """A batch of 320 numbers in ten shards."""
+    path, count = write_items({"x": FIRST + n} for n in range(320))
+    task = batches.accept(version, "inputs", path, count, user=alice)
+    task.assign(inference_node)
+    task.start(inference_node)
+    claims = Claims(task.pk, task.attempt, inference_node.incarnation)
+    batch = Batch.of(task)
+    batch.source.prepare(batch.size, lambda: None)
+    claims.divide(batch.shards)
+    return claims
+
+
+def test_what_a_hand_leaves_undone_is_freed_once_the_worker_holds_nothing_more(
+    begun: Claims,
+) -> None:
+    lent = Lent(begun.task, begun.attempt, begun.holder, backwards=True)
+    assert begun.take(4, {}) == [0, 1, 2, 3]
+    assert lent.take(4, {}) == [6, 7, 8, 9]
+    lent.give_back({9: 1})
+    assert begun.take(10, {0: 0, 1: 0, 2: 0, 3: 0}) == [4, 5]
+    assert (begun.done(), begun.failed()) == (5, 1)
+    begun.give_back({4: 0, 5: 0})
+    assert begun.take(10, {}) == [6, 7, 8]
+
+
+@pytest.mark.parametrize("free", [1, 2, 4])
+def test_a_hand_is_asked_for_each_core_that_is_free(
+    begun: Claims, cache: ModelCache, monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    monkeypatch.setattr(Spread, "__call__", lambda self: free)
+    asked: list[tuple[int, float]] = []
+    work_with(begun, cache, lambda *call: bool(asked.append(call)))
+    assert {most for most, _ in asked} == ({free - 1} if free > 1 else set())
+    assert not asked or asked[-1][1] == 0.0 < asked[0][1]
+
+
+def test_no_hands_are_asked_for_a_network_that_is_not_quick(
+    begun: Claims, cache: ModelCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its passes take the free cores themselves."""
+    monkeypatch.setattr(Spread, "__call__", lambda self: 2)
+    monkeypatch.setattr(work, "QUICK", 0.0)
+    work_with(begun, cache, lambda *_: pytest.fail("asked"))
+
+
+def work_with(
+    begun: Claims, cache: ModelCache, hands: Callable[[int, float], bool]
+) -> None:
+    task = Task.objects.get(pk=begun.task)
+    with cache.use(task.params["version_id"]) as (model, facts):
+        answer = ByModel(Batch.of(task), model, facts)
+        Work(answer.batch, begun, look=lambda: None, hands=hands).run(answer)
+    assert begun.done() == 10
+
+
+class Spares:
+    """Hands out lines of which the test has the other ends."""
+
+    def __init__(self, fails_after: int = 99) -> None:
+        self.lines: list[socket.socket] = []
+        self.orders: list[Any] = []
+        self.left = fails_after
+
+    def hand(self, order: Any) -> socket.socket:
+        if not self.left:
+            raise BrokenPipeError
+        self.left -= 1
+        self.orders.append(order)
+        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.lines.append(theirs)
+        return mine
+
+
+@pytest.fixture
+def many(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = settings.ENVIRONMENT
+    fields = {**environment.__dict__, "batch_processes": 99}
+    monkeypatch.setattr(settings, "ENVIRONMENT", type(environment)(**fields))
+
+
+def made(
+    spare: Any, *, size: int = 1000, free: int = 2**40, needs_torch: bool = False
+) -> Hands:
+    facts = Facts(1, "tiny:1", "tiny", "d", size, {})
+    return Hands(spare, CLAIMS, facts, needs_torch=needs_torch, free=lambda: free)
+
+
+def test_as_many_hands_come_as_are_wanted_and_none_twice(many: None) -> None:
+    spare = Spares()
+    found = made(spare)
+    assert found.have(2, ENOUGH)
+    assert found.have(3, ENOUGH)
+    assert found.have(1, ENOUGH)
+    order = {"task": 3, "attempt": 1, "holder": "here", "version": 1}
+    assert spare.orders == [order] * 3
+    found.have(1000, ENOUGH)
+    assert len(spare.orders) == hands.MOST
+    for one in spare.lines:
+        one.close()
+    found.wait(lambda: None)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        lambda: made(None),
+        lambda: made(Spares(), size=hands.LARGEST + 1),
+        lambda: made(Spares(), free=hands.HAND),
+        lambda: made(Spares(fails_after=0)),
+    ],
+    ids=["no spare", "a large model", "little memory", "a dead spare"],
+)
+def test_no_hands_come(found: Callable[[], Hands], many: None) -> None:
+    hands = found()
+    assert not hands.have(2, ENOUGH)
+    hands.wait(lambda: pytest.fail("nobody is waited for"))
+
+
+@pytest.mark.parametrize(
+    ("needs_torch", "least"), [(False, hands.WORTH), (True, hands.WORTH_TORCH)]
+)
+def test_hands_come_where_more_is_left_than_they_need_to_begin(
+    many: None, needs_torch: bool, least: float
+) -> None:
+    spare = Spares()
+    found = made(spare, needs_torch=needs_torch)
+    assert not found.have(1, 0.9 * least)
+    assert spare.orders == []
+    assert found.have(1, least)
+    spare.lines[0].close()
+    found.wait(lambda: None)
+
+
+def test_hands_that_do_not_leave_are_killed(
+    many: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hands, "ENDS_WITHIN", 0.01)
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    spare = Spares()
+    found = made(spare)
+    found.have(1, ENOUGH)
+    spare.lines[0].send(str(process.pid).encode())
+    found.end()
+    assert process.wait(20) == -signal.SIGKILL
+    spare.lines[0].close()
