@@ -20,6 +20,7 @@ from compass.celery import app as celery_app
 from compass.embedded import private_directory
 from compass.env import Environment, socket_path
 from compass.process import Process
+from inference.spare import Spare
 from registry import devices
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -148,7 +149,8 @@ class Plan:
         command += ["-E", "--without-mingle", "--without-gossip"]
         # Rarer than Celery's 2 s: they only tell Flower that the worker is there.
         command += ["--heartbeat-interval", "10", "-l", self.environment.log_level]
-        return self._process(f"{lane}{suffix}", command, main=run_celery)
+        main = run_inference if lane == "inference" else run_celery
+        return self._process(f"{lane}{suffix}", command, main=main)
 
     def _process(self, name: str, command: list[str], **options: object) -> Process:
         return Process(
@@ -190,6 +192,11 @@ def run_celery() -> None:
     # The process keeps the title of its command, by which it can be found.
     platforms.set_mp_process_title = lambda *_, **__: None
     __main__.main()
+
+
+def run_inference() -> None:
+    Spare.MADE = Spare.make()
+    run_celery()
 
 
 def run_front() -> None:

@@ -31,7 +31,8 @@ def prepare(sender: str, instance: Any, **_kwargs: Any) -> None:
         from inference import worker as inference_worker
         from inference.spare import Spare
 
-        _parts["work"] = inference_worker.Worker(sender, spare=Spare.make())
+        spare = Spare.MADE or Spare.make()
+        _parts["work"] = inference_worker.Worker(sender, spare=spare)
     else:
         _parts["control"] = sender
 

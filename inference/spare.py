@@ -34,7 +34,12 @@ Main = Callable[[Order, socket.socket], object]
 
 
 class Spare:
-    """The worker's side of it. `main` is what a hand does with its order and its line."""
+    """The worker's side of it. `main` is what a hand does with its order and its line.
+
+    `MADE` is the one that this process made at its very beginning, when it had least to share.
+    """
+
+    MADE: Spare | None = None
 
     def __init__(self, link: socket.socket, pid: int) -> None:
         self._link, self.pid = link, pid

@@ -43,26 +43,8 @@ def rescue() -> dict[str, int]:
     """
     moment = clock.now()
     seen: Counter[str] = Counter(orphans=_orphans())
-    # A supervisor that beats holds its task, whatever its node's own beat does: the job
-    # would live on for a moment beside the next attempt.
-    beats = Q(state=State.RUNNING, beat_at__gt=moment - LOST_AFTER)
-    silent = Task.objects.placed().exclude(beats)
-    for node in Node.objects.lost(moment):
-        said = f"{node.name} was last seen at {_told(node.beat_at)}."
-        here = silent.filter(
-            node=node, node__stopped_at=None, node__beat_at__lte=moment - LOST_AFTER
-        )
-        _release(here, "node_lost", said, seen)
-    stopped = silent.filter(node__stopped_at__lte=moment - LOST_AFTER)
-    _release(stopped, "worker_stopped", "Its worker was stopped.", seen)
-    earlier = Task.objects.filter(
-        Exists(_earlier_lives()), state=State.RUNNING, beat_at__lte=moment - LOST_AFTER
-    )
-    _release(earlier, "node_lost", "An earlier life of its node ran it.", seen)
-    unknown = Task.objects.filter(
-        state=State.RUNNING, beat_at__lte=moment - UNKNOWN_AFTER
-    )
-    _release(unknown, "node_lost", "Its worker no longer spoke of it.", seen)
+    if Task.objects.placed().exists():
+        _rescue_placed(moment, seen)
     summary = {name: seen[name] for name in SUMMARY}
     if seen["found"] or seen["orphans"]:
         log.warning("Rescued: %s", summary)
@@ -108,6 +90,29 @@ def clean() -> dict[str, int]:
         log.info("Cleaned: %s", summary)
     Pulse.record("clean")
     return summary
+
+
+def _rescue_placed(moment: datetime.datetime, seen: Counter[str]) -> None:
+    # A supervisor that beats holds its task, whatever its node's own beat does: the job
+    # would live on for a moment beside the next attempt.
+    beats = Q(state=State.RUNNING, beat_at__gt=moment - LOST_AFTER)
+    silent = Task.objects.placed().exclude(beats)
+    for node in Node.objects.lost(moment):
+        said = f"{node.name} was last seen at {_told(node.beat_at)}."
+        here = silent.filter(
+            node=node, node__stopped_at=None, node__beat_at__lte=moment - LOST_AFTER
+        )
+        _release(here, "node_lost", said, seen)
+    stopped = silent.filter(node__stopped_at__lte=moment - LOST_AFTER)
+    _release(stopped, "worker_stopped", "Its worker was stopped.", seen)
+    earlier = Task.objects.filter(
+        Exists(_earlier_lives()), state=State.RUNNING, beat_at__lte=moment - LOST_AFTER
+    )
+    _release(earlier, "node_lost", "An earlier life of its node ran it.", seen)
+    unknown = Task.objects.filter(
+        state=State.RUNNING, beat_at__lte=moment - UNKNOWN_AFTER
+    )
+    _release(unknown, "node_lost", "Its worker no longer spoke of it.", seen)
 
 
 def _orphans() -> int:

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import linecache
 import signal
 
 import psutil
@@ -41,8 +42,10 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 for name in MODULES:
     with contextlib.suppress(ImportError):
         importlib.import_module(name)
+linecache.clearcache()  # torch reads its own sources meanwhile
 # Collections in a job neither search all this again nor copy its pages by touching them.
 gc.collect()
 gc.freeze()
+ctypes.CDLL(None).malloc_trim(0)
 release_code()
 environment.hide_own()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import parasail
 import torch
 from numpy.typing import NDArray
 
@@ -104,6 +103,8 @@ def words(sequence: str) -> NDArray[np.float32]:
 
 
 def _score(sequence: str, others: Sequence[str]) -> NDArray[np.float64]:
+    import parasail  # 7 MB, which the warm process need not hold for jobs that align nothing
+
     profile = parasail.profile_create_sat(sequence, parasail.blosum62)
     align = parasail.sw_striped_profile_sat
     scores = [align(profile, other, OPEN, EXTEND).score for other in others]
