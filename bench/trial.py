@@ -52,13 +52,15 @@ class Client:
     def post(self, path: str, body: Any = None) -> Any:
         return self._good("POST", path, body)
 
-    def until(self, path: str, states: set[str], seconds: float = WAIT) -> Any:
-        """Wait until the task is in one of the states."""
+    def until(
+        self, path: str, states: set[str], seconds: float = WAIT, *, pause: float = 0.02
+    ) -> Any:
+        """Wait until the task is in one of the states, looking every `pause` seconds."""
         deadline = time.monotonic() + seconds
         while (task := self.get(path))["state"] not in states:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{path} is {task['state']}: {task['message']}")
-            time.sleep(0.02)
+            time.sleep(pause)
         return task
 
     def _good(self, method: str, path: str, body: Any = None) -> Any:

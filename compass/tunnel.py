@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from compass.visitor import Visitor
 
 FINAL = re.compile(rb"HTTP/1\.1 [2-5]\d\d [^\r]*\r\n")
+END = b"\r\n\r\n"  # of the lines before a body
+LONGEST_HEAD = 64 * 1024  # bytes
 CLOSE = b"\r\nConnection: close\r\n"
 ENDED = "The web process ended over this request; whether it did what was asked is not known."
 
@@ -40,12 +42,11 @@ class Tunnel(asyncio.Protocol):
         self._early: list[bytes] = []
         self._counts = _Counts()
         self._requests = httptools.HttpRequestParser(_Requests(self._counts))
-        self._answers = httptools.HttpResponseParser(_Answers(self._counts))
-        self._counts.requests, self._counts.answers = self._requests, self._answers
+        self._counts.requests = self._requests
 
     def send(self, data: bytes) -> None:
         self.is_busy = True
-        self._counts.feed(self._requests, data)
+        self._counts.feed(data)
         if self.transport is None:
             self._early.append(data)
         else:
@@ -81,7 +82,7 @@ class Tunnel(asyncio.Protocol):
             data = data.replace(b"\r\n", CLOSE, 1)
         self.visitor.transport.write(data)
         self._is_answering = True
-        self._counts.feed(self._answers, data)
+        self._counts.feed_answer(data)
         if self._counts.are_even:
             self.is_busy = self._is_answering = False
             self.visitor.django_answered(is_last=self._is_last)
@@ -121,7 +122,8 @@ class _Counts:
         self.is_sealed = False  # no longer to be told; the connection stays Django's
         self.keeps_alive = False  # as the latest answer says
         self.requests: Any = None
-        self.answers: Any = None
+        self._head: bytes | None = None  # of the answer to a HEAD request, so far
+        self._expect_answer()
 
     @property
     def are_even(self) -> bool:
@@ -136,7 +138,53 @@ class _Counts:
         """Whether one request is whole and has no answer, and no other came behind it."""
         return not self.is_sealed and self.begun == self.whole == self.answered + 1
 
-    def feed(self, parser: Any, data: bytes) -> None:
+    def feed(self, data: bytes) -> None:
+        self._feed(self.requests, data)
+
+    def feed_answer(self, data: bytes) -> None:
+        if self._head is None:
+            self._feed(self.answers, data)
+            return
+        head = self._head + data
+        while True:
+            self._head = head
+            end = head.find(END) + len(END)
+            if end < len(END):
+                self.is_sealed = self.is_sealed or len(head) > LONGEST_HEAD
+                return
+            head, rest = head[:end], head[end:]
+            if self._ends_by(head):
+                self._head = None
+                self.is_sealed = self.is_sealed or bool(rest)
+                return
+            head = rest
+
+    def begin(self) -> None:
+        self.begun += 1
+        if self._head is not None:  # its answer is looked for apart
+            self.is_sealed = True
+
+    def expect_head(self) -> None:
+        """The answer to the request that now begins tells a length and has no body."""
+        if self.begun == self.answered + 1:
+            self._head = b""
+        else:
+            self.is_sealed = True
+
+    def _ends_by(self, head: bytes) -> bool:
+        """Whether that is the answer, and not one of those that go before it."""
+        before = self.answered  # the parser counts one that says it has no body
+        self._feed(self.answers, head)
+        is_final: bool = self.answers.get_status_code() >= 200
+        self.answered = before + is_final
+        self.keeps_alive = self.answers.should_keep_alive()
+        self._expect_answer()
+        return is_final
+
+    def _expect_answer(self) -> None:
+        self.answers = httptools.HttpResponseParser(_Answers(self))
+
+    def _feed(self, parser: Any, data: bytes) -> None:
         if self.is_sealed:
             return
         try:
@@ -150,11 +198,14 @@ class _Requests:
         self.counts = counts
 
     def on_message_begin(self) -> None:
-        self.counts.begun += 1
+        self.counts.begin()
 
     def on_headers_complete(self) -> None:
-        if self.counts.requests.get_method() in (b"HEAD", b"CONNECT"):
-            self.counts.is_sealed = True  # its answer tells a length and has no body
+        method = self.counts.requests.get_method()
+        if method == b"HEAD":
+            self.counts.expect_head()
+        elif method == b"CONNECT":
+            self.counts.is_sealed = True
 
     def on_message_complete(self) -> None:
         self.counts.whole += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench.report import Report
+from bench.report import Report, Row
 from bench.serving.catalog import BY_NAME, COMPASS
 from bench.serving.measure import Figures, middle
 from bench.serving.server import Cost
@@ -40,14 +40,14 @@ def kind(name: str) -> str:
     return name.split(" ")[0]
 
 
-def best(figures: Mapping[str, Figures], *, ours: bool) -> str | None:
-    """The fastest variant of Compass, or of the peers. A peer that answers wrongly is none."""
+def best(figures: Mapping[str, Figures]) -> str | None:
+    """The fastest variant of the peers. One that answers wrongly is none."""
     rates = {
         name: one.rate
         for name, one in figures.items()
-        if (kind(name) == COMPASS) == ours
+        if not is_ours(name)
         and not BY_NAME[kind(name)].is_empty
-        and (ours or not one.wrong)
+        and not one.wrong
         and one.rate > 0
     }
     return max(rates, key=rates.__getitem__) if rates else None
@@ -56,7 +56,7 @@ def best(figures: Mapping[str, Figures], *, ours: bool) -> str | None:
 def table(cell: Cell, figures: Mapping[str, Figures]) -> Iterable[str]:
     """The lines of one cell; the ratio is to the best peer."""
     model, clients = cell
-    peer = best(figures, ours=False)
+    peer = best(figures)
     columns = ("a second", "p50 ms", "p99 ms", "CPU ms", "/ best", "wrong", "errors")
     yield f"{f'{model}, {clients} clients':22}" + "".join(f"{c:>10}" for c in columns)
     for name, one in figures.items():
@@ -69,32 +69,63 @@ def table(cell: Cell, figures: Mapping[str, Figures]) -> Iterable[str]:
 
 
 def judge(found: Found, report: Report) -> None:
-    """Compass's rows with their budgets, and its faults as errors of the report."""
-    for cell, rounds in found.cells.items():
-        figures = {name: middle(some) for name, some in rounds.items()}
-        ours, peer = best(figures, ours=True), best(figures, ours=False)
-        if ours is None:
-            continue
-        one, about = figures[ours], f"{cell[0]}, {cell[1]} clients"
-        if peer is not None:
-            ratio = one.rate / figures[peer].rate
-            what = f"{about}: {ours} / {peer}"
-            report.add(what, ratio, "", RATIOS.get(cell), more=True)
-        report.add(f"{about}: {ours}, p50", one.p50, "ms", P50.get(cell))
-        report.add(f"{about}: {ours}, p99", one.p99, "ms", P99.get(cell))
-        report.add(f"{about}: {ours}, CPU a request", one.cpu, "ms", CPU.get(cell))
-        if cell in SPREAD:
-            spread = one.p99 / one.p50
-            report.add(f"{about}: {ours}, p99 / p50", spread, "", SPREAD[cell])
+    """Compass's rows with their budgets, and its faults as errors of the report.
+
+    One variant of it is held to all budgets of a model, as a user sets it but once.
+    """
+    middles = {
+        cell: {name: middle(some) for name, some in rounds.items()}
+        for cell, rounds in found.cells.items()
+    }
+    for model in dict.fromkeys(model for model, _ in middles):
+        cells = {cell: one for cell, one in middles.items() if cell[0] == model}
+        names = {name for one in cells.values() for name in one}
+        ours = sorted(name for name in names if is_ours(name))
+        rows = [held_to(name, cells) for name in ours]
+        report.rows += min(rows, key=misses, default=[])
+    for (model, clients), figures in middles.items():
         for name, other in figures.items():
             if kind(name) == COMPASS and (other.wrong or other.errors):
                 faults = f"{other.wrong} wrong, {other.errors} errors"
-                report.errors.append(f"{about}, {name}: {faults}: {other.example}")
+                where = f"{model}, {clients} clients, {name}"
+                report.errors.append(f"{where}: {faults}: {other.example}")
     for model, some in found.bad.items():
         for name, (good, failed, _) in some.items():
             if kind(name) == COMPASS:
                 what = f"{model}, {name}: failed of {good} good ones beside bad ones"
                 report.add(what, failed, "", 0)
+
+
+def is_ours(name: str) -> bool:
+    return kind(name) == COMPASS
+
+
+def misses(rows: Sequence[Row]) -> int:
+    return sum(not row.is_met for row in rows)
+
+
+def held_to(ours: str, cells: Mapping[Cell, Mapping[str, Figures]]) -> list[Row]:
+    """The rows of one variant of Compass."""
+    rows: list[Row] = []
+    for cell, figures in cells.items():
+        one, peer = figures.get(ours), best(figures)
+        if one is None or not one.rate:
+            continue
+        about = f"{cell[0]}, {cell[1]} clients"
+        if peer is not None:
+            ratio = one.rate / figures[peer].rate
+            what = f"{about}: {ours} / {peer}"
+            rows.append(Row(what, ratio, "", RATIOS.get(cell), more=True))
+        about = f"{about}: {ours}"
+        rows += [
+            Row(f"{about}, p50", one.p50, "ms", P50.get(cell)),
+            Row(f"{about}, p99", one.p99, "ms", P99.get(cell)),
+            Row(f"{about}, CPU a request", one.cpu, "ms", CPU.get(cell)),
+        ]
+        if cell in SPREAD:
+            what = f"{about}, p99 / p50"
+            rows.append(Row(what, one.p99 / one.p50, "", SPREAD[cell]))
+    return rows
 
 
 def others(found: Found) -> Iterable[str]:

@@ -13,6 +13,7 @@ LEASE = datetime.timedelta(minutes=5)
 BEAT_EVERY = datetime.timedelta(seconds=30)
 SUSPECT_AFTER = 2 * BEAT_EVERY
 KEPT = datetime.timedelta(days=1)  # after the last beat of an instance that is not up
+OWN = frozenset({"inference-line"})  # only Compass's processes are such services
 
 
 class ServiceQuerySet(models.QuerySet["Service"]):

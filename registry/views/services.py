@@ -17,6 +17,7 @@ from registry import discovery
 from registry.errors import Problem
 from registry.idempotency import once
 from registry.models import Service, ServiceEvent
+from registry.models.service import OWN
 from registry.serializers.services import (
     Beat,
     Change,
@@ -25,6 +26,12 @@ from registry.serializers.services import (
     ServiceEventSerializer,
     ServiceSerializer,
 )
+
+
+def _refuse_own(name: str) -> None:
+    """Whoever speaks for such a service would be sent what is to be predicted."""
+    if name in OWN:
+        raise Problem("forbidden", f"Services named {name} are Compass's own.")
 
 
 class ServiceFilter(filters.FilterSet):  # type: ignore[misc]
@@ -63,6 +70,7 @@ class ServiceViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Service]
     def register(self, request: Request) -> Response:
         asked = Registration(data=request.data)
         asked.is_valid(raise_exception=True)
+        _refuse_own(asked.validated_data["service_name"])
 
         def make() -> Response:
             service, is_new = Service.register(**asked.validated_data)
@@ -81,6 +89,7 @@ class ServiceViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Service]
         told = Beat(data=request.data)
         told.is_valid(raise_exception=True)
         service = self.get_object()
+        _refuse_own(service.service_name)
         if not service.beat(**told.validated_data):
             raise Problem("not_found", "The instance is not known; register again.")
         return Response(ServiceSerializer(service).data)
@@ -100,7 +109,9 @@ class ServiceViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Service]
 
     @extend_schema(summary="Deregister an instance", responses={204: None})
     def destroy(self, request: Request, pk: int) -> Response:
-        self.get_object().deregister()
+        service = self.get_object()
+        _refuse_own(service.service_name)
+        service.deregister()
         return Response(status=204)
 
     @extend_schema(

@@ -141,6 +141,18 @@ def test_writing_needs_the_scope_registry(alice, register):
         assert response.status_code == 403
 
 
+def test_nobody_speaks_for_the_lines_of_inference_workers(register, api):
+    """What is to be predicted would go to whoever did."""
+    assert register(name="inference-line").status_code == 403
+    own, _ = Service.register(service_name="inference-line", host="node", port=0)
+    path = f"/api/v1/services/{own.pk}"
+    told = {"metadata": {"socket": "/mine"}}
+    assert api.post(f"{path}/heartbeat", told, format="json").status_code == 403
+    assert api.delete(path).status_code == 403
+    assert Service.objects.get(pk=own.pk).metadata == {}
+    assert api.get(path).status_code == 200
+
+
 def test_a_beat_renews_and_tells(register, api, time):
     pk = register().data["service_id"]
     time.forward(seconds=20)

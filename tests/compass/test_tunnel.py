@@ -1,0 +1,107 @@
+"""A connection that Django has is free again once all its requests have their answers."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from compass.tunnel import LONGEST_HEAD, Tunnel
+
+GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+HEAD = GET.replace(b"GET", b"HEAD")
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n"
+EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+
+
+class Client:
+    """What a visitor is to its tunnel."""
+
+    def __init__(self) -> None:
+        self.got = b""
+        self.answers = 0
+        self.transport = self
+        self.front = SimpleNamespace(is_leaving=False)
+
+    def write(self, data: bytes) -> None:
+        self.got += data
+
+    def django_answered(self, *, is_last: bool) -> None:
+        self.answers += 1
+
+
+@pytest.fixture
+def client() -> Client:
+    return Client()
+
+
+@pytest.fixture
+def tunnel(client: Client) -> Any:
+    one: Any = Tunnel(client)  # type: ignore[arg-type]
+    one.transport = SimpleNamespace(write=lambda data: None)
+    return one
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [ANSWER + b"\r\n"],
+        [ANSWER, b"\r\n"],
+        [ANSWER[:30], ANSWER[30:] + b"\r", b"\n"],
+        [EARLY + ANSWER + b"\r\n"],
+        [EARLY[:20], EARLY[20:] + ANSWER, b"\r\n"],
+        [b"HTTP/1.1 204 No Content\r\n\r\n"],
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"],
+    ],
+)
+def test_the_answer_to_head_has_no_body_whatever_length_it_tells(
+    tunnel: Any, client: Client, answer: list[bytes]
+) -> None:
+    for times in (1, 2):
+        tunnel.send(HEAD)
+        for part in answer:
+            assert tunnel.is_busy
+            tunnel.data_received(part)
+        assert (tunnel.is_busy, client.answers) == (False, 2 * times - 1)
+        tunnel.send(GET)
+        assert tunnel.is_busy
+        tunnel.data_received(ANSWER + b"\r\nhel")
+        assert tunnel.is_busy
+        tunnel.data_received(b"lo")
+        assert (tunnel.is_busy, client.answers) == (False, 2 * times)
+    assert client.got == 2 * (b"".join(answer) + ANSWER + b"\r\nhello")
+
+
+@pytest.mark.parametrize(
+    ("requests", "answer"),
+    [
+        (HEAD + GET, ANSWER + b"\r\n" + ANSWER + b"\r\nhello"),
+        (GET + HEAD, ANSWER + b"\r\nhello" + ANSWER + b"\r\n"),
+        (HEAD, ANSWER + b"\r\nhello"),
+        (HEAD, b"HTTP/1.1 200 OK\r\nX: " + LONGEST_HEAD * b"x"),
+        (GET.replace(b"GET /health", b"CONNECT a:1"), ANSWER + b"\r\n"),
+    ],
+    ids=["another behind it", "behind another", "a body", "endless", "connect"],
+)
+def test_a_connection_of_which_that_cannot_be_told_stays_djangos(
+    tunnel: Any, client: Client, requests: bytes, answer: bytes
+) -> None:
+    tunnel.send(requests)
+    tunnel.data_received(answer)
+    tunnel.send(GET)
+    tunnel.data_received(ANSWER + b"\r\nhello")
+    assert tunnel.is_busy
+    assert client.got == answer + ANSWER + b"\r\nhello"
+    assert client.answers == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "keeps"), [(b"", True), (b"Connection: close\r\n", False)]
+)
+def test_whether_the_connection_is_kept_is_what_the_answer_to_head_says(
+    tunnel: Any, line: bytes, keeps: bool
+) -> None:
+    tunnel.send(HEAD)
+    tunnel.data_received(ANSWER + line + b"\r\n")
+    assert tunnel._counts.keeps_alive is keeps
