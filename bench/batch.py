@@ -31,6 +31,7 @@ from bench.serving import models
 from bench.serving.recipes import announce
 from bench.trial import Client, client, stack
 from compass.trial import TrialStack
+from inference.spare import TITLE
 
 ROOT = Path(__file__).resolve().parent.parent
 BUDGETS = {"tiny": 0.9, "dta": 1.0}  # of the loop's speed, at least
@@ -248,15 +249,19 @@ def register(running: TrialStack, path: str) -> None:
 
 
 def worker_cpu(running: TrialStack) -> float:
-    """Seconds of processor time that the inference worker has had."""
+    """Seconds of processor time that the inference worker and the hands of its batches have had."""
     total = 0.0
     for one in running.members():
         try:
-            if "inference@" in " ".join(one.cmdline()):
-                times = one.cpu_times()
-                total += times.user + times.system
+            command = " ".join(one.cmdline())
+            times = one.cpu_times()
         except psutil.NoSuchProcess:
             continue
+        if "inference@" in command:
+            total += times.user + times.system
+        elif command.startswith(TITLE):
+            total += times.user + times.system
+            total += times.children_user + times.children_system
     return total
 
 

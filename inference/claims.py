@@ -75,6 +75,11 @@ class Claims:
             mine = Shard.objects.filter(task_id=self.task, holder=self.holder)
             mine.undone().update(held_until=None)
 
+    def held(self) -> int:
+        """How many shards are held in this life's name and not done."""
+        mine = Shard.objects.filter(task_id=self.task, holder=self.holder).undone()
+        return mine.filter(held_until__gt=clock.now()).count()
+
     def note(self, done: Mapping[int, int]) -> None:
         """Note what is done, by number with the items that failed."""
         with transaction.atomic():

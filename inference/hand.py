@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
-import select
 import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from multiprocessing.connection import wait
 from typing import Any
 
-from inference import loading
+from inference import loading, memory
 from inference.bulk import Batch, ByModel
 from inference.claims import Claims
-from inference.ending import Ended
+from inference.ending import AWAY, Ended
+from inference.memory import COLLECT_EVERY
 from inference.work import Work
 from registry.errors import Problem
 from registry.models import Stale, Task
@@ -22,6 +25,7 @@ log = logging.getLogger(__name__)
 
 NICE = 5  # behind the worker, which answers requests meanwhile
 LOOK_EVERY = 0.5  # seconds
+ALIVE = b"."
 ENOUGH = 0.4  # of a core; a hand that gets less leaves
 
 
@@ -46,11 +50,13 @@ class Look:
         self._seen = monotonic(), computed()
 
     def __call__(self) -> None:
-        if select.select([self._line], [], [], 0)[0]:
+        if wait([self._line], 0):
             raise Ended("release")
         now = self._monotonic()
         spent = now - self._seen[0]
         if spent >= LOOK_EVERY:
+            with suppress(BlockingIOError):  # nobody reads them yet
+                self._line.send(ALIVE, socket.MSG_DONTWAIT)
             seen, self._seen = self._seen, (now, self._computed())
             if self._seen[1] - seen[1] < ENOUGH * spent:
                 raise Ended("release")
@@ -59,6 +65,8 @@ class Look:
 def work(order: Mapping[str, Any], line: socket.socket) -> None:
     """Take part in the batch of the order; what goes wrong is the worker's to find."""
     os.nice(NICE)
+    gc.set_threshold(COLLECT_EVERY)
+    memory.hold_to_share()
     task = int(order["task"])
     try:
         facts = loading.look(int(order["version"]))
@@ -72,3 +80,5 @@ def work(order: Mapping[str, Any], line: socket.socket) -> None:
         log.info("A hand leaves task %s: %s", task, end)
     except Problem as problem:
         log.warning("A hand leaves task %s: %s", task, problem.detail)
+    except (*AWAY, OSError) as error:
+        log.warning("A hand leaves task %s: %s", task, error)

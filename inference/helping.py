@@ -15,7 +15,6 @@ from inference.cache import ModelCache
 from inference.claims import Claims, in_need
 from inference.ending import Ended
 from inference.holding import Held
-from inference.models import Shard
 from inference.work import Work
 from registry import broker, clock
 from registry.errors import Problem
@@ -51,9 +50,7 @@ class Helper:
         self._declined: dict[int, float] = {}
 
     def look(self, node: Node) -> None:
-        """Begin to help if there is a batch and this worker does not help yet."""
-        if not Shard.objects.exists():
-            return
+        """Begin to help if somebody needs it and this worker does not help yet."""
         with self._lock:
             if self._is_stopping() or (self._thread and self._thread.is_alive()):
                 return

@@ -169,10 +169,11 @@ class Lead:
         while True:
             self._work(answer, hands)
             if hands is not None:
-                hands.wait(self._look)
+                hands.wait(self._is_lent)
             if self._patient(self._claims.done) < len(numbers):
-                # What is still held in this worker's name, nobody computes any more.
-                self._patient(partial(self._claims.give_back, {}))
+                if hands is not None and hands.asked:
+                    # What is still held in this worker's name, nobody computes any more.
+                    self._patient(partial(self._claims.give_back, {}))
                 self._look()
                 self._sleep(OTHERS_EVERY)
             elif gone := self._batch.files.missing(numbers[self._gathering.shards :]):
@@ -180,15 +181,28 @@ class Lead:
             else:
                 return
 
+    def _is_lent(self) -> bool:
+        """Whether a hand holds a shard; one that only begins is not waited for."""
+        self._look()
+        return bool(self._patient(self._claims.held))
+
     def _work(self, answer: Answerer, hands: Hands | None) -> None:
+        def look() -> None:
+            try:
+                self._look()
+            except BaseException:
+                if hands is not None:
+                    hands.let_go()  # while the rest of this is being ended
+                raise
+
         self._working = Work(
             self._batch,
             self._claims,
-            look=self._look,
+            look=look,
             straight=self._gathering.part,
             written=self._gather,
             hurry=self._gathering.hurry,
-            hands=hands.have if hands is not None else lambda most, left: False,
+            hands=hands.have if hands is not None else lambda more, left: False,
             patient=self._patient,
             monotonic=self._monotonic,
         )

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 from django.conf import settings
 
 from inference.entries import Facts
@@ -15,8 +16,10 @@ from registry.errors import Problem
 
 SHARE = 0.5  # of the worker's memory, or of its GPU's free memory, for loaded models
 STATUS = Path("/proc/self/status")
+GROUP = Path("/sys/fs/cgroup")
 ARENA_MAX = -8  # the name of that number for mallopt
 ARENAS = 2
+COLLECT_EVERY = 20_000  # containers more than there were, for the garbage collector
 SPARE = 2 * 1024**3  # bytes that libraries and the stacks of threads reserve
 GPU_DRIVER = Path("/dev/nvidiactl")  # it maps far more than it uses
 
@@ -93,6 +96,18 @@ def told(name: str) -> int:
     except (OSError, ValueError):
         pass
     return 0
+
+
+def free() -> int:
+    """Bytes that more processes may take here: of the machine, within the control group's limit."""
+    found = int(psutil.virtual_memory().available)
+    try:
+        most, taken = (
+            int((GROUP / name).read_text()) for name in ("memory.max", "memory.current")
+        )
+    except (OSError, ValueError):
+        return found  # none is set, or this is another kind of control group
+    return min(found, most - taken)
 
 
 def budget() -> int:

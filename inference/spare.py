@@ -6,11 +6,13 @@ worker makes its spare while it is small and has one thread, so they share nearl
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -42,7 +44,8 @@ class Spare:
     MADE: Spare | None = None
 
     def __init__(self, link: socket.socket, pid: int) -> None:
-        self._link, self.pid = link, pid
+        self._link, self.pid, self.is_gone = link, pid, False
+        link.setblocking(False)  # one that stands still must hold nobody up
 
     @classmethod
     def make(cls, main: Main | None = None) -> Spare | None:
@@ -54,6 +57,7 @@ class Spare:
             return None
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         connections.close_all()  # a copy of one must not be closed twice
+        _stay_shared()
 
         def serve() -> None:
             mine.close()
@@ -70,24 +74,28 @@ class Spare:
             theirs.close()
         return cls(mine, pid)
 
-    def hand(self, order: Order) -> socket.socket:
-        """The line to a new hand, which ends when its process does. Raises OSError."""
+    def hand(self, order: Order) -> socket.socket | None:
+        """The line to a new hand, which ends when its process does; None if none can be had."""
+        if self.is_gone:
+            return None
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             words = json.dumps(order).encode()
             socket.send_fds(self._link, [words], [theirs.fileno()])
-        except OSError:
+        except OSError as error:
             mine.close()
-            raise
+            self._is_lost(error)
+            return None
         finally:
             theirs.close()
         return mine
 
-    def close(self) -> None:
-        """It ends, once it has read all orders; its hands go on."""
-        self._link.close()
-        with suppress(ChildProcessError):
-            os.waitpid(self.pid, os.WNOHANG)
+    def _is_lost(self, error: OSError) -> None:
+        log.warning("The spare process forks no hand: %s", error)
+        if not isinstance(error, BlockingIOError):
+            self.is_gone = True  # a worker with threads makes no other
+            with suppress(ChildProcessError):
+                os.waitpid(self.pid, os.WNOHANG)
 
 
 def _forget_the_stack() -> None:
@@ -99,7 +107,7 @@ def _forget_the_stack() -> None:
 
 def _serve(link: socket.socket, main: Main) -> None:
     setproctitle(TITLE)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so hands leave no remains
+    signal.signal(signal.SIGCHLD, _reap)
     while True:
         words, files, _, _ = socket.recv_fds(link, LONGEST_ORDER, 1)
         if not words or not files:
@@ -109,6 +117,19 @@ def _serve(link: socket.socket, main: Main) -> None:
                 _hand_out(json.loads(words), line, link, main)
             except OSError as error:
                 log.warning("No hand: %s", error)
+
+
+def _reap(*_: object) -> None:
+    """Hands leave no remains; what they computed counts as the spare's children's."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _stay_shared() -> None:
+    """Have no collection write to what this process has now, and its copies share."""
+    gc.collect()
+    gc.freeze()
 
 
 def _hand_out(
@@ -121,8 +142,9 @@ def _hand_out(
         link.close()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         setproctitle(f"compass: hand of batch {order.get('task', '')}")
-        line.send(str(os.getpid()).encode())
-        main(order, line)
+        with suppress(OSError):  # nobody wants it any more
+            line.send(str(os.getpid()).encode())
+            main(order, line)
 
     fork(work)
 
@@ -133,8 +155,10 @@ def _prepare() -> None:
 
     for name in ONE_THREAD:
         os.environ[name] = "1"
-    for name in PREPARED:
-        import_module(name)
+    if PREPARED[-1] not in sys.modules:
+        for name in PREPARED:
+            import_module(name)
+        _stay_shared()
 
 
 def _work(order: Order, line: socket.socket) -> None:

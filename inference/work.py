@@ -64,7 +64,7 @@ class Work:
         straight: Callable[[int], Part | None] = lambda number: None,
         written: Callable[[], object] = lambda: None,
         hurry: Callable[[], object] = lambda: None,
-        hands: Callable[[int, float], bool] = lambda most, left: False,
+        hands: Callable[[int, float], bool] = lambda more, left: False,
         is_alone: bool = True,
         patient: Callable[[Callable[[], Any]], Any] = lambda call: call(),
         monotonic: Callable[[], float] = time.monotonic,

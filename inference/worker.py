@@ -19,6 +19,7 @@ from inference.helping import Helper
 from inference.line import Line, socket_path
 from inference.links import SERVICE
 from inference.mirror import Mirror
+from inference.models import Shard
 from inference.spare import Spare
 from inference.tuner import Tuner
 from registry.deliveries import Deliveries
@@ -29,7 +30,6 @@ log = logging.getLogger(__name__)
 
 STOP_WITHIN = 10.0  # seconds for the running tasks to let go at a clean stop
 QUIET = 0.005  # seconds without a batch, before a shadow is asked
-COLLECT_EVERY = 20_000  # containers more than there were, for the garbage collector
 
 
 class Worker:
@@ -70,7 +70,7 @@ class Worker:
     def begin(self) -> None:
         """Offer this host's lane, and the line for online requests."""
         # Decoded items are many and have no cycles: the usual 700 cost a tenth of a batch.
-        gc.set_threshold(COLLECT_EVERY)
+        gc.set_threshold(memory.COLLECT_EVERY)
         memory.share_arenas()
         memory.hold_to_share()
         self._membership = Membership(
@@ -130,7 +130,8 @@ class Worker:
     def _on_beat(self, node: Node) -> None:
         self._deliveries.take_untaken(node)
         self._tuner.look()
-        self._helper.look(node)
+        if Shard.objects.exists():  # which takes less than a look of the helper's own
+            self._helper.look(node)
         if self._place is not None:
             about = {**self._place.metadata, "models": self.cache.ready()}
             self._place.beat(metadata=about, connections=self._line.outstanding)

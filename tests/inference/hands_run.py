@@ -12,24 +12,32 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+from django.conf import settings
 
 from bench.database import own_database
 
 FIRST, COUNT = 1000, 4000  # of the items, which are numbers
 HERE = os.getpid()
 PATIENCE = 30.0  # seconds
+SLOW = 60.0  # seconds that a hand takes to begin
 
 
 def main(modes: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder, own_database(Path(folder)):
+        environment = settings.ENVIRONMENT
+        settings.ENVIRONMENT = replace(environment, batch_processes=2)
         from inference.spare import Spare
 
         prepare()
         spare = Spare.make()
         assert spare is not None
-        found = {mode: run(mode, spare) for mode in modes}
+        found: dict[str, Any] = {mode: run(mode, spare) for mode in modes}
+        found["threads"] = len(list(Path(f"/proc/{spare.pid}/task").iterdir()))
         sys.stdout.write(json.dumps(found))
         sys.stdout.flush()
 
@@ -37,10 +45,18 @@ def main(modes: list[str]) -> None:
 def prepare() -> None:
     """What the hands are to have as well."""
     from inference import hand
-    from registry import recipes
+    from registry import recipes, store
     from tests.inference import tiny
 
     hand.ENOUGH = 0.0
+    look = hand.loading.look
+
+    def late(version: int) -> Any:
+        if (store.root() / "slow").exists():
+            time.sleep(SLOW)
+        return look(version)
+
+    hand.loading = SimpleNamespace(look=late, load=hand.loading.load)  # type: ignore[assignment]
     known = {"tiny": "tests.inference.tiny:RECIPE"}
     recipes._paths = lambda: known  # type: ignore[attr-defined]
     tiny.Predictor.uses_torch = False  # type: ignore[attr-defined]
@@ -75,19 +91,25 @@ def run(mode: str, spare: Any) -> dict[str, Any]:
     pids: list[int] = []
     have = Hands.have
 
-    def meet(self: Hands, most: int, left: float) -> bool:
+    def meet(self: Hands, more: int, left: float) -> bool:
         """The hand has done shards, and holds more."""
-        is_new, found = not self.asked, have(self, most, left)
+        is_new, found = not self.asked, have(self, more, left)
         if is_new:
-            last = Shard.objects.filter(task=task).order_by("-number")
-            until(lambda: last.filter(done_at__isnull=False)[:1].exists())
-            until(lambda: self._hands[0].pid or not self._drop_ended(0.01))
-            pids.append(self._hands[0].pid)
+            one = self._hands[0]
+            until(lambda: self._hear(0.01) or one.pid)
+            if mode != "slow":
+                last = Shard.objects.filter(task=task).order_by("-number")
+                until(lambda: last.filter(done_at__isnull=False)[:1].exists())
+            pids.append(one.pid)
             do(mode, pids[0], task)
         return found
 
     Hands.have = meet  # type: ignore[method-assign]
+    began = time.monotonic()
+    if mode == "slow":
+        (store.root() / "slow").touch()
     BatchRun(task, node, cache, spare=spare).run()
+    seconds = time.monotonic() - began
     Hands.have = have  # type: ignore[method-assign]
     task = Task.objects.get(pk=task.pk)
     results = store.task_path(task.pk) / "files" / "results.jsonl"
@@ -97,6 +119,7 @@ def run(mode: str, spare: Any) -> dict[str, Any]:
         "values": [json.loads(line)["output"]["y"] for line in lines],
         "pids": pids,
         "lives": [lives(pid) for pid in pids],
+        "seconds": seconds,
         "own": sum(tiny.Predictor.batches),
         "torch": "torch" in sys.modules,
     }

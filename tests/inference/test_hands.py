@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,13 @@ from inference.bulk import Batch, ByModel
 from inference.cache import Facts, ModelCache
 from inference.claims import Claims
 from inference.ending import Ended
-from inference.hand import LOOK_EVERY, Lent, Look
+from inference.hand import ALIVE, LOOK_EVERY, Lent, Look
 from inference.hands import Hands
 from inference.shards import write_items
 from inference.spread import Spread
 from inference.work import Work
 from registry.models import ModelVersion, Node, Task
-from tests.inference.hands_run import COUNT, FIRST
+from tests.inference.hands_run import COUNT, FIRST, SLOW
 
 ROOT = Path(__file__).resolve().parents[2]
 CLAIMS = Claims(3, 1, "here")
@@ -45,8 +46,8 @@ def run(*arguments: str) -> Any:
 
 @pytest.fixture(scope="module")
 def ran() -> dict[str, Any]:
-    """What became of batches of which the hand was left alone, killed, stopped, and cancelled."""
-    modes = ("plain", "kill", "stop", "cancel")
+    """What became of batches: the hand was left alone, killed, stopped; cancelled; slow to begin."""
+    modes = ("plain", "kill", "stop", "cancel", "slow")
     found: dict[str, Any] = run("-m", "tests.inference.hands_run", *modes)
     return found
 
@@ -60,6 +61,14 @@ def test_a_hand_takes_shards_from_the_end_and_the_results_are_in_order(
     assert found["own"] < COUNT
     assert found["lives"] == [False]
     assert not found["torch"]
+    assert ran["threads"] == 1  # of the spare, which has imported all that hands need
+
+
+def test_a_hand_that_only_begins_holds_nobody_up(ran: dict[str, Any]) -> None:
+    found = ran["slow"]
+    assert found["values"] == [2 * (FIRST + n) for n in range(COUNT)]
+    assert found["seconds"] < 10.0 < SLOW
+    assert found["lives"] == [False]
 
 
 @pytest.mark.parametrize("way", ["kill", "stop"])
@@ -104,6 +113,12 @@ PROGRAM = """
         else:
             globals()[f"kept_{n}"] = line
     print(json.dumps([spare.pid, said]), flush=True)
+    if "--lose" in sys.argv:
+        os.kill(spare.pid, signal.SIGKILL)
+        while spare.hand({"n": 0}):
+            time.sleep(0.01)
+        assert spare.is_gone and spare.hand({}) is None
+        assert not os.path.exists(f"/proc/{spare.pid}")
     if "--die" in sys.argv:
         os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -124,6 +139,11 @@ def test_each_hand_is_forked_from_the_spare_and_its_death_is_heard(
     assert [n for _, n, _ in said] == [0, 1, 2]
     assert {parent for _, _, parent in said} == {spare}
     assert len({pid for pid, _, _ in said}) == 3
+
+
+def test_a_spare_that_died_leaves_nothing_and_forks_nothing(program: list[str]) -> None:
+    spare, _ = run(*program[1:], "--lose")
+    gone(spare)
 
 
 def test_spare_and_hands_die_with_a_worker_that_is_killed(program: list[str]) -> None:
@@ -153,6 +173,14 @@ class Clock:
         return self.now
 
 
+class Ticking(Clock):
+    """It goes on while nobody looks, as a wait by it must end."""
+
+    def __call__(self) -> float:
+        self.now += 0.001
+        return self.now
+
+
 @pytest.fixture
 def line() -> Iterator[tuple[socket.socket, socket.socket]]:
     mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -166,12 +194,24 @@ def test_a_hand_leaves_when_others_need_its_core(
 ) -> None:
     clock, computed = Clock(), Clock()
     look = Look(line[1], monotonic=clock, computed=computed)
+    look()
     clock.now, computed.now = LOOK_EVERY, LOOK_EVERY * share
     if stays:
         look()
     else:
         with pytest.raises(Ended):
             look()
+    assert line[0].recv(64) == ALIVE
+
+
+def test_a_hand_that_nobody_hears_is_not_held_up(
+    line: tuple[socket.socket, socket.socket],
+) -> None:
+    clock = Clock()
+    look = Look(line[1], monotonic=clock, computed=clock)
+    for _ in range(5000):
+        clock.now += LOOK_EVERY
+        look()
 
 
 def test_a_hand_leaves_when_the_worker_lets_it_go(
@@ -205,6 +245,7 @@ def test_what_a_hand_leaves_undone_is_freed_once_the_worker_holds_nothing_more(
     assert begun.take(4, {}) == [0, 1, 2, 3]
     assert lent.take(4, {}) == [6, 7, 8, 9]
     lent.give_back({9: 1})
+    assert begun.held() == 7
     assert begun.take(10, {0: 0, 1: 0, 2: 0, 3: 0}) == [4, 5]
     assert (begun.done(), begun.failed()) == (5, 1)
     begun.give_back({4: 0, 5: 0})
@@ -244,19 +285,22 @@ def work_with(
 class Spares:
     """Hands out lines of which the test has the other ends."""
 
-    def __init__(self, fails_after: int = 99) -> None:
+    def __init__(self, most: int = 99) -> None:
         self.lines: list[socket.socket] = []
         self.orders: list[Any] = []
-        self.left = fails_after
+        self.most = most
 
-    def hand(self, order: Any) -> socket.socket:
-        if not self.left:
-            raise BrokenPipeError
-        self.left -= 1
+    def hand(self, order: Any) -> socket.socket | None:
+        if len(self.lines) >= self.most:
+            return None
         self.orders.append(order)
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.lines.append(theirs)
         return mine
+
+    def leave(self) -> None:
+        for one in self.lines:
+            one.close()
 
 
 @pytest.fixture
@@ -264,28 +308,58 @@ def many(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = settings.ENVIRONMENT
     fields = {**environment.__dict__, "batch_processes": 99}
     monkeypatch.setattr(settings, "ENVIRONMENT", type(environment)(**fields))
+    monkeypatch.setattr(hands, "ENDS_WITHIN", 0.01)
 
 
 def made(
-    spare: Any, *, size: int = 1000, free: int = 2**40, needs_torch: bool = False
+    spare: Any,
+    *,
+    size: int = 1000,
+    free: int = 2**40,
+    needs_torch: bool = False,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Hands:
     facts = Facts(1, "tiny:1", "tiny", "d", size, {})
-    return Hands(spare, CLAIMS, facts, needs_torch=needs_torch, free=lambda: free)
+    return Hands(
+        spare,
+        CLAIMS,
+        facts,
+        needs_torch=needs_torch,
+        free=lambda: free,
+        monotonic=clock,
+    )
 
 
-def test_as_many_hands_come_as_are_wanted_and_none_twice(many: None) -> None:
-    spare = Spares()
-    found = made(spare)
+def test_more_hands_come_once_it_is_seen_what_the_others_compute(many: None) -> None:
+    spare, clock = Spares(), Ticking()
+    found = made(spare, clock=clock)
     assert found.have(2, ENOUGH)
-    assert found.have(3, ENOUGH)
-    assert found.have(1, ENOUGH)
     order = {"task": 3, "attempt": 1, "holder": "here", "version": 1}
-    assert spare.orders == [order] * 3
-    found.have(1000, ENOUGH)
+    assert spare.orders == [order] * 2
+    assert found.have(2, ENOUGH)
+    assert len(spare.orders) == 2
+    clock.now += hands.SEEN_AFTER
+    assert found.have(1, ENOUGH)
+    assert len(spare.orders) == 3
+    clock.now += hands.SEEN_AFTER
+    assert found.have(1000, ENOUGH)
     assert len(spare.orders) == hands.MOST
-    for one in spare.lines:
-        one.close()
-    found.wait(lambda: None)
+    spare.leave()
+    found.wait(lambda: True)
+
+
+def test_a_hand_that_left_is_replaced_after_a_while(many: None) -> None:
+    spare, clock = Spares(), Ticking()
+    found = made(spare, clock=clock)
+    found.have(1, ENOUGH)
+    spare.leave()
+    clock.now += hands.SEEN_AFTER
+    assert not found.have(1, ENOUGH)
+    clock.now += hands.AGAIN_AFTER
+    assert found.have(1, ENOUGH)
+    assert len(spare.orders) == 2
+    spare.leave()
+    found.wait(lambda: True)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +368,7 @@ def test_as_many_hands_come_as_are_wanted_and_none_twice(many: None) -> None:
         lambda: made(None),
         lambda: made(Spares(), size=hands.LARGEST + 1),
         lambda: made(Spares(), free=hands.HAND),
-        lambda: made(Spares(fails_after=0)),
+        lambda: made(Spares(most=0)),
     ],
     ids=["no spare", "a large model", "little memory", "a dead spare"],
 )
@@ -315,19 +389,63 @@ def test_hands_come_where_more_is_left_than_they_need_to_begin(
     assert not found.have(1, 0.9 * least)
     assert spare.orders == []
     assert found.have(1, least)
-    spare.lines[0].close()
-    found.wait(lambda: None)
+    spare.leave()
+    found.wait(lambda: True)
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    yield process
+    process.kill()
+    process.wait()
 
 
 def test_hands_that_do_not_leave_are_killed(
-    many: None, monkeypatch: pytest.MonkeyPatch
+    many: None, sleeper: subprocess.Popen[bytes]
 ) -> None:
-    monkeypatch.setattr(hands, "ENDS_WITHIN", 0.01)
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     spare = Spares()
     found = made(spare)
     found.have(1, ENOUGH)
-    spare.lines[0].send(str(process.pid).encode())
+    spare.lines[0].send(str(sleeper.pid).encode())
     found.end()
-    assert process.wait(20) == -signal.SIGKILL
-    spare.lines[0].close()
+    assert sleeper.wait(20) == -signal.SIGKILL
+    spare.leave()
+
+
+@pytest.mark.parametrize("is_silent", [True, False])
+def test_a_hand_is_waited_for_while_it_gives_signs_of_life(
+    many: None, sleeper: subprocess.Popen[bytes], is_silent: bool
+) -> None:
+    spare, clock = Spares(), Ticking()
+    found = made(spare, clock=clock)
+    found.have(1, ENOUGH)
+    line, looks = spare.lines[0], list[float]()
+    line.send(str(sleeper.pid).encode())
+
+    def are_wanted() -> bool:
+        looks.append(clock.now)
+        clock.now += 0.4 * hands.STANDS_STILL
+        if len(looks) == 20:
+            line.close()
+        elif not is_silent and len(looks) < 20:
+            line.send(ALIVE)
+        return True
+
+    found.wait(are_wanted)
+    assert (len(looks) < 6) is is_silent
+    if is_silent:
+        assert sleeper.wait(20) == -signal.SIGKILL
+    else:
+        assert sleeper.poll() is None
+    spare.leave()
+
+
+def test_hands_that_hold_nothing_are_not_waited_for(many: None) -> None:
+    spare = Spares()
+    found = made(spare)
+    found.have(2, ENOUGH)
+    found.wait(lambda: False)
+    for line in spare.lines:
+        assert line.recv(64) == b""
+    spare.leave()
