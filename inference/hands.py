@@ -30,7 +30,7 @@ LARGEST = 256 * 1024**2  # bytes of a model that each hand may load again
 WORTH = 0.6  # seconds of work that are left
 HAND = 256 * 1024**2  # bytes that a hand takes beside its model
 # The same where it must import torch first.
-WORTH_TORCH = 10.0
+WORTH_TORCH = 20.0
 HAND_WITH_TORCH = 1024**3
 
 
