@@ -52,17 +52,16 @@ def make_first_user(data_dir: Path) -> Credentials | None:
         user = User.objects.create_superuser(FIRST_USER, password=password)
         _, key = ApiKey.make(user, "first key")
         # Before the commit: a user without a key file could never be told apart.
-        write_key(data_dir / "key", key)
+        write_whole(data_dir / "key", key, 0o600)
     return Credentials(FIRST_USER, password, key)
 
 
-def write_key(path: Path, key: str) -> None:
-    """Write the key alone, whole or not at all, for its owner's eyes."""
-    aside = path.with_name(f".key-{secrets.token_hex(8)}")
-    with os.fdopen(
-        os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w"
-    ) as file:
-        file.write(key)
+def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write it whole or not at all, whoever reads meanwhile; `mode` says who may."""
+    aside = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+    with os.fdopen(os.open(aside, flags, mode), "w") as file:
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     aside.replace(path)

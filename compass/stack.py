@@ -17,7 +17,7 @@ import psutil
 from compass import embedded
 from compass.child import adopt_orphans
 from compass.env import Environment
-from compass.installation import Credentials, prepare
+from compass.installation import Credentials, prepare, write_whole
 from compass.lock import DirectoryLock
 from compass.plan import LOOPBACK, Plan, missing, warm_up
 from compass.port import ReservedPort, inner_port
@@ -115,7 +115,7 @@ class Stack:
         self._start_stage([plan.beat()])
         self._supervise(self._all_ready)
         self._supervise(self._is_healthy)
-        self.address.write_text(self._url)
+        write_whole(self.address, self._url)
         self.is_ready = True
 
     def _start_stage(self, processes: list[Process]) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
-from compass.installation import make_first_user
+from compass.installation import make_first_user, write_whole
 from registry.models import ApiKey
 from registry.models.key import SCOPES
 from tests.conftest import Clock
@@ -127,3 +128,23 @@ def test_a_key_of_a_plain_user_has_no_admin_scope(
     assert "admin" in json.loads(capsys.readouterr().out)["scopes"]
     with pytest.raises(CommandError, match="admin is for staff, and alice is none"):
         call_command("createkey", "alice", "--scopes", "read,admin")
+
+
+def test_who_reads_the_address_while_it_is_written_finds_one(tmp_path: Path) -> None:
+    """A client that found an empty one would ask nobody."""
+    path, over = tmp_path / "address", threading.Event()
+    write_whole(path, "http://one")
+    found: set[str] = set()
+
+    def read() -> None:
+        while not over.is_set():
+            found.add(path.read_text())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(500):
+        write_whole(path, "http://one" if number % 2 else "http://two")
+    over.set()
+    reader.join(30)
+    assert found <= {"http://one", "http://two"}
+    assert [one.name for one in tmp_path.iterdir()] == ["address"]
