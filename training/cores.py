@@ -25,18 +25,20 @@ def look() -> None:
             _times[cpu] = busy, total
 
 
-def take(attempt: str, count: int, *, from_the_end: bool = False) -> list[int]:
+def take(attempt: str, count: int, *, from_the_start: bool = False) -> list[int]:
     """So many free CPUs, the least busy first, kept until given back; none where fewer are free.
 
-    The worker of another lane takes from the other end, for neither knows of the other. Where
-    a node offers more or fewer CPUs than it sees, its jobs are kept on none.
+    Of those alike the last: the first does the kernel's own work as well, which slows a training
+    down (`python -m bench.overhead`). The worker of another lane takes from the other end, for
+    neither knows of the other. Where a node offers more or fewer CPUs than it sees, its jobs are
+    kept on none.
     """
     environment, seen = settings.ENVIRONMENT, os.sched_getaffinity(0)
     if not environment.pin_cpus or environment.cpus != len(seen):
         return []
     with _lock:
         used = {cpu for cpus in _taken.values() for cpu in cpus}
-        free = sorted(seen - used, reverse=from_the_end)
+        free = sorted(seen - used, reverse=not from_the_start)
         if len(free) < count:
             return []
         free.sort(key=lambda cpu: round(_shares.get(cpu, 0.0), 1))  # stable

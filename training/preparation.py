@@ -48,7 +48,7 @@ def _training(task: Task, gpus: list[int], home: Path, log: Path) -> dict[str, A
         "task": task.pk,
         "mark": marks.of_job(place_of(task.node.name), task.pk, task.attempt),
         "affinity": cores.take(
-            task.celery_id, task.cpus, from_the_end=task.lane == "gpu"
+            task.celery_id, task.cpus, from_the_start=task.lane == "gpu"
         ),
         "recipe": task.params["recipe"],
         "params": task.params["params"],

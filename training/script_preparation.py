@@ -53,7 +53,7 @@ def prepare(task: Task, gpus: list[int], log: Path) -> dict[str, Any]:
         "memory": task.memory,
         "gpus": gpus,
         "affinity": cores.take(
-            task.celery_id, task.cpus, from_the_end=task.lane == "gpu"
+            task.celery_id, task.cpus, from_the_start=task.lane == "gpu"
         ),
         "array": _array(task),
         "log": str(log),

@@ -378,12 +378,12 @@ def test_cpus_are_given_once_and_come_back(
     monkeypatch.setattr(cores, "_shares", {})
     environment = dataclasses.replace(settings.ENVIRONMENT, cpus=4, pin_cpus=True)
     settings.ENVIRONMENT = environment
-    assert cores.take("1-1", 2) == [0, 1]
-    assert cores.take("2-1", 1, from_the_end=True) == [3]
+    assert cores.take("1-1", 2) == [2, 3]
+    assert cores.take("2-1", 1, from_the_start=True) == [0]
     assert cores.take("3-1", 2) == [], "fewer are free, so it is kept on none"
     cores.give_back("1-1")
     cores.give_back("1-1")
-    assert cores.take("3-1", 2) == [0, 1]
+    assert cores.take("3-1", 2) == [2, 3]
 
 
 def can_make_groups() -> bool:
