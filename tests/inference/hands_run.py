@@ -80,7 +80,7 @@ def run(mode: str, spare: Any) -> dict[str, Any]:
 
     Spread.__call__ = lambda self: 2  # type: ignore[method-assign]
     hands.WORTH = 0.0
-    hands.STANDS_STILL = 1.0
+    hands.STANDS_STILL = 1.0 if mode == "stop" else SLOW
     node = make_node("inference@one", cpus=3)
     path, count = write_items({"x": FIRST + n} for n in range(COUNT))
     user, _ = User.objects.get_or_create(username="alice")
@@ -110,6 +110,7 @@ def run(mode: str, spare: Any) -> dict[str, Any]:
         (store.root() / "slow").touch()
     BatchRun(task, node, cache, spare=spare).run()
     seconds = time.monotonic() - began
+    (store.root() / "slow").unlink(missing_ok=True)
     Hands.have = have  # type: ignore[method-assign]
     task = Task.objects.get(pk=task.pk)
     results = store.task_path(task.pk) / "files" / "results.jsonl"
