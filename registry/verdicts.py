@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from django.db.models import Case, DateTimeField, Value, When
+from django.db.models.functions import Cast
 
 from registry import rows
 from registry.demands import Waiting
@@ -54,12 +55,11 @@ def write(plan: Plan, waiting: Mapping[int, Waiting], moment: datetime.datetime)
     free = dict(found.values_list("pk", "attempt"))
     for words, keys in reasons.items():
         _update([pk for pk in keys if pk in free], waiting_for=list(words))
+    at = Case(*(When(pk__in=keys, then=Value(start)) for start, keys in starts.items()))
     _update(
         [pk for keys in starts.values() for pk in keys if pk in free],
-        estimated_start=Case(
-            *(When(pk__in=keys, then=Value(start)) for start, keys in starts.items()),
-            output_field=DateTimeField(),
-        ),
+        # Cast, for PostgreSQL takes a CASE that only says NULL for a text.
+        estimated_start=Cast(at, DateTimeField()),
     )
     first = {pk: attempt for pk, attempt in free.items() if _is_first(pk, waiting)}
     _note(first, plan, moment)

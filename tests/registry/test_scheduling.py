@@ -230,6 +230,19 @@ def test_past_durations_tell_the_start_where_there_is_no_limit(
     assert at == [time() + datetime.timedelta(minutes=10 + wait) for wait in (0, 5)]
 
 
+def test_a_start_that_nobody_can_tell_any_more_is_taken_back(
+    submit: Submit, time: Clock
+) -> None:
+    node = make_node(cpus=4)
+    holder = running(submit, node, cpus=4, time_limit=600)
+    task = submit(cpus=4)
+    dispatch()
+    assert again(task).estimated_start is not None
+    Task.objects.filter(pk=holder.pk).update(time_limit=None)
+    dispatch()
+    assert again(task).estimated_start is None
+
+
 def test_a_later_pass_with_the_same_answer_writes_nothing(
     submit: Submit, time: Clock
 ) -> None:
