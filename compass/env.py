@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import os
 import secrets
 import socket
@@ -14,6 +15,7 @@ from urllib.parse import quote
 
 from environs import Env, EnvValidationError, validate
 
+from compass import rates
 from registry import cores
 
 PREFIX = "COMPASS_"
@@ -31,6 +33,9 @@ SOCKETS = Path("/tmp")  # noqa: S108  # of brokers whose data lies too deep
 SOCKET_PATH_LIMIT = 100  # bytes; the kernel's limit is 108 with the end mark
 REDIS = ("redis://", "rediss://", "redis+socket://")
 BROKERS = (*REDIS, "sentinel://", "amqp://", "amqps://", "memory://")
+
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class BadEnvironment(Exception):
@@ -73,6 +78,8 @@ class Environment:
     line_host: str
     line_port: int
     log_level: str
+    throttles: list[rates.Rule]
+    metrics_allow: list[Network]
 
 
 def read() -> Environment:
@@ -125,6 +132,8 @@ def read() -> Environment:
             "INFO",
             validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"]),
         ),
+        "throttles": env.list("THROTTLES", []),
+        "metrics_allow": env.list("METRICS_ALLOW", ["127.0.0.0/8", "::1"]),
         "database": env.dj_db_url("DATABASE_URL", sqlite),
         "embedded_broker": not broker_url,
         "broker_url": broker_url or embedded_url(data_dir, 0),
@@ -133,6 +142,11 @@ def read() -> Environment:
         "secret_key": env.str("SECRET_KEY", ""),
     }
     errors = [*_errors(env), *_errors(plain), *_broker_errors(values)]
+    for name, parse in (("throttles", rates.read), ("metrics_allow", _networks)):
+        try:
+            values[name] = parse(values[name])
+        except ValueError as error:
+            errors.append(f"COMPASS_{name.upper()}: {error}")
     if not errors and not values["secret_key"]:
         try:
             data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -188,6 +202,10 @@ def _broker_errors(values: dict[str, Any]) -> list[str]:
         known = ", ".join(BROKERS)
         errors.append(f"COMPASS_BROKER_URL: It must begin with one of {known}.")
     return errors
+
+
+def _networks(texts: list[str]) -> list[Network]:
+    return [ipaddress.ip_network(text.strip()) for text in texts]
 
 
 def keep_secret(data_dir: Path, secret: str) -> str:

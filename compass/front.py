@@ -10,15 +10,19 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
 
 from compass.leaving import leave
+from compass.nearness import is_near, own_address
 from compass.room import Room
-from compass.tunnel import Tunnel, own_address
+from compass.tunnel import Tunnel
 from compass.turns import Turns
 from compass.visitor import Visitor
 from registry.errors import Problem
+
+if TYPE_CHECKING:
+    from compass.rates import Rule
 
 log = logging.getLogger(__name__)
 
@@ -32,14 +36,21 @@ RARELY = 50_000  # objects made between two collections of the youngest garbage
 class Front:
     """What the connections of this process share. `behind` is where Django's server listens."""
 
-    def __init__(self, behind: tuple[str, int], *, timeout: float) -> None:
+    def __init__(
+        self, behind: tuple[str, int], *, timeout: float, rules: Sequence[Rule] = ()
+    ) -> None:
+        from django.conf import settings
+
         from compass.lookups import Database
+        from compass.throttles import Throttles
         from inference.lane import Lane
         from inference.traffic import RAW, Counter
 
         self.behind, self.timeout = behind, timeout
         self.visitors: set[Visitor] = set()
         self.turns, self.room = Turns(), Room()
+        self.near = settings.ENVIRONMENT.metrics_allow
+        self.throttles = Throttles(rules) if rules else None
         self.database = Database()
         self.lane = Lane(self.database, timeout=timeout)
         self.counter = Counter(RAW)
@@ -72,12 +83,13 @@ class Front:
 
     async def _connect(self, tunnel: Tunnel) -> None:
         loop = asyncio.get_running_loop()
+        address = own_address(is_near=is_near(tunnel.visitor.address, self.near))
         for _ in range(CONNECT_TRIES):
             if tunnel.visitor.transport is None:
                 return
             try:
                 await loop.create_connection(
-                    lambda: tunnel, *self.behind, local_addr=(own_address(), 0)
+                    lambda: tunnel, *self.behind, local_addr=(address, 0)
                 )
             except OSError:
                 await asyncio.sleep(CONNECT_PAUSE)
@@ -121,7 +133,11 @@ def main() -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         timeout = float(settings.ENVIRONMENT.predict_timeout)
-        front = Front(("127.0.0.1", options.behind), timeout=timeout)
+        front = Front(
+            ("127.0.0.1", options.behind),
+            timeout=timeout,
+            rules=settings.ENVIRONMENT.throttles,
+        )
         gc.collect()
         gc.freeze()
         gc.set_threshold(RARELY, 20, 20)

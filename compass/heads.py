@@ -19,6 +19,9 @@ MOST_BODY = 4 * 1024**2  # bytes; larger ones are read by Django
 FIELD = re.compile(
     rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?)?[ \t]*"
 )
+REQUEST_ID = re.compile(
+    rb"\r\nx-request-id:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n|\Z)", re.IGNORECASE
+)
 TYPE = re.compile(rb"application/json(?:;\s*charset=\"?utf-8\"?)?", re.IGNORECASE)
 # Django indents its JSON for who accepts it so.
 ACCEPT = re.compile(
@@ -56,6 +59,13 @@ def read(head: bytes) -> Head | None:
         _known.clear()
     _known[head] = found
     return found
+
+
+def request_id(head: bytes) -> str:
+    """The client's own id of the request, if it is sane."""
+    found = REQUEST_ID.findall(head)
+    theirs = found[0].decode("latin-1") if len(found) == 1 else ""
+    return theirs if SANE.match(theirs) else ""
 
 
 def _read(head: bytes) -> Head | None:

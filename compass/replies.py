@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from random import getrandbits
 from types import SimpleNamespace
 
 from compass.api import problem_body
@@ -20,12 +21,17 @@ REASONS = {
     400: b"Bad Request",
     404: b"Not Found",
     422: b"Unprocessable Entity",
+    429: b"Too Many Requests",
     500: b"Internal Server Error",
     503: b"Service Unavailable",
     504: b"Gateway Timeout",
     507: b"Insufficient Storage",
 }
 LAST = b"Connection: close\r\n"
+
+
+def new_id() -> str:
+    return f"{getrandbits(128):032x}"
 
 
 def good(

@@ -7,7 +7,6 @@ is free again for the raw lane.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +23,6 @@ LONGEST_HEAD = 64 * 1024  # bytes
 CLOSE = b"\r\nConnection: close\r\n"
 ENDED = "The web process ended over this request; whether it did what was asked is not known."
 
-# Each connection has a loopback address of its own, so that `compass.idle` can tell them apart.
-_addresses = itertools.cycle(range(1 << 16, 1 << 23))
-
-
-def own_address() -> str:
-    number = next(_addresses)
-    return f"127.{number >> 16}.{number >> 8 & 255}.{number & 255}"
-
 
 class Tunnel(asyncio.Protocol):
     def __init__(self, visitor: Visitor) -> None:
@@ -44,13 +35,16 @@ class Tunnel(asyncio.Protocol):
         self._requests = httptools.HttpRequestParser(_Requests(self._counts))
         self._counts.requests = self._requests
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes) -> int:
+        """Pass it on; how many requests begin in it."""
         self.is_busy = True
+        before = self._counts.begun
         self._counts.feed(data)
         if self.transport is None:
             self._early.append(data)
         else:
             self.transport.write(data)
+        return self._counts.begun - before
 
     def end_requests(self) -> None:
         """The client writes no more, but still reads."""
@@ -94,6 +88,16 @@ class Tunnel(asyncio.Protocol):
         if self.may_be_refused:
             self.visitor.refuse(Problem("busy", ENDED, retry_after=1))
         self.visitor.lose_tunnel(may_go_on=may_go_on)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every request that began is whole, so that the next byte begins another."""
+        return self._counts.are_whole
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether requests can no longer be told from each other."""
+        return self._counts.is_sealed
 
     @property
     def is_owing(self) -> bool:

@@ -4,11 +4,12 @@ from django.contrib import admin
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
-from compass import health, schema  # noqa: F401
+from compass import health, metrics, schema  # noqa: F401
 
 urlpatterns = [
     path("health", health.alive),
     path("health/ready", health.ready),
+    path("metrics", metrics.metrics),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path("api/v1/", include("training.urls")),

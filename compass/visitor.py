@@ -7,37 +7,28 @@ go to Django as they came, so what is refused is refused by the same code in the
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from random import getrandbits
 from typing import TYPE_CHECKING, Any
 
-from compass import asks, heads, replies, turns
+from compass import asks, replies
+from compass.admission import Admission
 from compass.asked import Asked
-from compass.chain import Chain
-from compass.chunks import Chunked
 from compass.ended import is_reset
-from compass.heads import Head
+from compass.intake import Intake, Next, Prediction
 from compass.room import LARGE
 from compass.tunnel import Tunnel
-from inference.frames import Status, dumps
-from inference.requests import Request
-from inference.routes import Found
 from registry.errors import Problem
 
 if TYPE_CHECKING:
     from compass.front import Front
 
 MOST_EARLY = 64 * 1024  # bytes read ahead of an answer
+LINGER = 2.0  # seconds in which a refused client may still send
 PATIENCE = 5.0  # seconds for a request to be whole; then Django waits for it
 SOON = 0.05  # seconds until who has left is known to have
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LEAVING = "The server was stopped before it answered; ask again."
 LEFT = "The server was stopped over this request; whether it did what was asked is not known."
-
-
-def new_id() -> str:
-    return f"{getrandbits(128):032x}"
 
 
 class Visitor(asyncio.Protocol):
@@ -48,36 +39,46 @@ class Visitor(asyncio.Protocol):
         self.since = 0.0  # when what is in `early` began to come
         self._early = b""
         self._asked: Asked | None = None
-        self._chunked: Chunked | None = None  # a body that is not whole
-        self._held = 0  # bytes of the front's room
+        self._intake = Intake(front.room)
         self._is_paused = self._is_full = self.is_in_line = False
         self._has_ended = False  # the client writes no more, and waits for its answers
+        self._is_refused = False  # what still comes is dropped
+        self._admission: Admission | None = None  # where there are throttles
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
+        if self.front.throttles is not None:
+            self._admission = Admission(self.front.throttles, self.address)
         self.front.visitors.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.transport = None
         self.front.visitors.discard(self)
         self.front.turns.end(self)
-        self._give_room_back()
+        self._intake.give_room_back()
         if self._asked is not None:
             self._asked.leave()
             self._asked = None
         if self.tunnel is not None:
             self.tunnel.close()
 
+    @property
+    def address(self) -> str:
+        return str((self.transport.get_extra_info("peername") or [""])[0])
+
     def eof_received(self) -> bool:
         """The client writes no more; it may read on, or have left."""
         if self._has_ended:
             return True  # told again after a pause
+        if self._is_refused:
+            return False
         if self.is_in_line:
             self.take_turn()
-        if self._is_djangos and self.tunnel is not None and not self.tunnel.is_owing:
+        is_going = self._is_djangos and not self._early
+        if is_going and self.tunnel is not None and not self.tunnel.is_owing:
             self.tunnel.end_requests()
             return True
-        if self._chunked is not None:
+        if self._intake.is_amid_chunks:
             self.refuse(Problem("malformed", "The body ends in its middle."))
             return True
         is_slow = self._is_full and bool(self._early)  # it has answers to read first
@@ -96,9 +97,13 @@ class Visitor(asyncio.Protocol):
                 self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self.tunnel is not None and self.tunnel.is_busy:
-            self.tunnel.send(data)
+        if self._is_refused:
             return
+        if self.tunnel is not None and self.tunnel.is_busy:
+            is_next = self._admission is not None and self.tunnel.is_whole
+            if not is_next:
+                self._send_on(data)
+                return
         if not self._early:
             self.since = time.monotonic()
         self._early = self._early + data if self._early else data
@@ -110,7 +115,8 @@ class Visitor(asyncio.Protocol):
     @property
     def _is_held(self) -> bool:
         """Whether what comes has to wait: for an answer, or until answers were read."""
-        return self._asked is not None or self.is_in_line or self._is_full
+        is_asked = self._asked is not None or self.is_in_line
+        return is_asked or self._is_full or self._is_djangos
 
     @property
     def is_busy(self) -> bool:
@@ -146,7 +152,8 @@ class Visitor(asyncio.Protocol):
     def look(self, now: float) -> None:
         """Let Django have what does not get whole; it knows how long to wait."""
         self._see_if_gone()
-        if self._early and not self._is_held and now - self.since > PATIENCE:
+        is_late = now - self.since > PATIENCE
+        if self._early and not self._is_held and is_late and self._may_go_on(is_late):
             self.pass_on(b"")
 
     def take_turn(self) -> None:
@@ -156,7 +163,8 @@ class Visitor(asyncio.Protocol):
 
     def django_answered(self, *, is_last: bool) -> None:
         self.front.turns.end(self)
-        self._give_room_back()
+        self._intake.give_room_back()
+        self._has_answer()
         if is_last:
             self.close()
         else:
@@ -179,9 +187,13 @@ class Visitor(asyncio.Protocol):
     def pass_on(self, data: bytes) -> None:
         """Send it to Django, with what came after it."""
         data, self._early = data + self._early, b""
-        self._asked = self._chunked = None
+        if self._admission is not None:
+            size = self._admission.size(data)
+            data, self._early = data[:size], data[size:]
+        self._asked = None
+        self._intake.end()
         if len(data) <= LARGE:
-            self._give_room_back()
+            self._intake.give_room_back()
         if self.transport is None:
             return
         if self.tunnel is None:
@@ -190,7 +202,18 @@ class Visitor(asyncio.Protocol):
             self.front.open_tunnel(self.tunnel)
         else:
             self.resume_reading()
-        self.tunnel.send(data)
+        self._send_on(data, admitted=1)
+
+    def _send_on(self, data: bytes, admitted: int = 0) -> None:
+        """Send it by the tunnel; requests that came behind an admitted one are counted too."""
+        assert self.tunnel is not None
+        begun = self.tunnel.send(data)
+        if self._admission is None:
+            return
+        if begun > admitted:
+            self._admission.charge(begun - admitted)
+        if self.tunnel.is_sealed and not admitted:
+            self.close()  # what nobody can count
 
     def lose_tunnel(self, *, may_go_on: bool) -> None:
         """Django's server ended the connection, perhaps only because nothing came by it."""
@@ -199,12 +222,41 @@ class Visitor(asyncio.Protocol):
         if self.transport is not None and not is_held and not may_go_on:
             self.transport.close()
 
-    def refuse(self, problem: Problem) -> None:
-        """Answer in Django's place, for the last time on this connection."""
-        self._early, self._chunked = b"", None
-        if self.transport is not None:
-            content = replies.bad(problem, new_id(), replies.SECURE, is_last=True)
-            self.transport.write(content)
+    @property
+    def has_more(self) -> bool:
+        """Whether more has come than what is asked now."""
+        return bool(self._early)
+
+    def waits_for(self, asked: Asked) -> bool:
+        return self._asked is asked and self.transport is not None
+
+    def answer(self, content: bytes, *, is_last: bool) -> None:
+        """The raw lane's answer to what it was asked."""
+        self._asked = None
+        self._has_answer()
+        self._intake.give_room_back()
+        self.transport.write(content)
+        if is_last:
+            self.transport.close()
+        else:
+            self.go_on()
+
+    def refuse(self, problem: Problem, request_id: str = "", linger: float = 0) -> None:
+        """Answer in Django's place, for the last time on this connection.
+
+        What still comes within `linger` seconds is dropped: a reset would overtake the answer.
+        """
+        self._early, self._is_refused = b"", True
+        self._intake.end()
+        if self.transport is None:
+            return
+        request_id = request_id or replies.new_id()
+        self.transport.write(
+            replies.bad(problem, request_id, replies.SECURE, is_last=True)
+        )
+        if linger:
+            asyncio.get_running_loop().call_later(linger, self.close)
+        else:
             self.transport.close()
 
     def give_up(self) -> None:
@@ -220,110 +272,43 @@ class Visitor(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort() if at_once else self.transport.close()
 
+    def _may_go_on(self, is_late: bool = False) -> bool:
+        """Whether the request that comes is let in; else its head is awaited, or it is refused."""
+        one = self._admission
+        if one is None or one.is_let_in:
+            return True
+        if not is_late and not one.can_tell(self._early):
+            return False
+        problem = one.ask(self._early)
+        if problem is not None:
+            self.refuse(problem, one.request_id, linger=LINGER)
+        return problem is None
+
+    def _has_answer(self) -> None:
+        if self._admission is not None:
+            self._admission.is_let_in = False
+
     def _advance(self) -> None:
-        data = self._early
-        if not data.startswith(heads.LINE):
-            if not heads.LINE.startswith(data):
-                self._submit_or_pass_on(data)
+        if self._admission is not None and not self._may_go_on():
             return
-        end = data.find(b"\r\n\r\n", len(heads.LINE) - 2)
-        if end < 0:
-            if len(data) > heads.MOST:
-                self.pass_on(b"")
+        try:
+            found = self._intake.read(self._early)
+        except Problem as problem:
+            self.refuse(problem)
             return
-        head = heads.read(data[:end])
-        if head is None:
-            self._submit_or_pass_on(data)
-            return
-        size = end + 4 + head.length
-        if size > LARGE and not self._held:
-            self._held = self.front.room.take(size)
-            if not self._held:
-                self.pass_on(b"")  # Django reads few at a time, and from the socket
-                return
-        if len(data) >= size:
-            self._early = data[size:]
-            self._ask(head, data[:size], end + 4)
-
-    def _give_room_back(self) -> None:
-        if self._held:
-            self.front.room.give_back(self._held)
-            self._held = 0
-
-    def _submit_or_pass_on(self, data: bytes) -> None:
-        size = turns.size(data)
-        if size is None:
-            self._chunked = self._chunked or Chunked.of(data)
-            try:
-                if self._chunked is None or self._chunked.is_over(data):
-                    self.pass_on(b"")
-            except Problem as problem:
-                self.refuse(problem)
-        elif 0 < size <= len(data):
+        if isinstance(found, Prediction):
+            self._early = self._early[len(found.raw) :]
+            self._ask(found)
+        elif found is Next.PASS_ON:
+            self.pass_on(b"")
+        elif found is Next.TAKE_TURN:
             self.is_in_line = True
             self.front.turns.ask(self)
 
-    def _ask(self, head: Head, raw: bytes, at: int) -> None:
-        ask = asks.read(raw, at)
+    def _ask(self, found: Prediction) -> None:
+        ask = asks.read(found.raw, found.at)
         if ask is None:
-            self.pass_on(raw)
+            self.pass_on(found.raw)
             return
-        address, items, key, addresses = ask
-        asked = self._asked = Asked(self, head, raw)
-        deadline, lane = asked.began + self.front.timeout, self.front.lane
-        if addresses is None:
-            asked.request = Request(address, items, deadline, asked.end, key)
-        else:
-            asked.chain = Chain(asked, lane, addresses, items, key, deadline)
-        may = self.front.database.may_predict(head.digest)
-        if may is None:
-            self.front.spawn(self._look_at_key(asked))
-        elif may:
-            asked.ask(lane)
-        else:
-            self.pass_on(raw)
-
-    async def _look_at_key(self, asked: Asked) -> None:
-        try:
-            may = await self.front.database.look_at_key(asked.head.digest)
-        except Exception:
-            may = False  # Django says what is the matter
-        if asked.visitor is None or self._asked is not asked:
-            return
-        if may:
-            asked.ask(self.front.lane)
-        else:
-            self.pass_on(asked.raw)
-
-    def answered(
-        self, asked: Asked, status: int, content: bytes, found: Found | None
-    ) -> None:
-        if self._asked is not asked or self.transport is None:
-            return
-        if status == Status.ODD:
-            self.pass_on(asked.raw)
-            return
-        self._asked = None
-        self._give_room_back()
-        head = asked.head
-        request_id = head.request_id or new_id()
-        took = time.monotonic() - asked.began
-        is_last = not head.keeps_alive or (self.front.is_leaving and not self._early)
-        is_good = status == Status.OUTPUTS and found is not None
-        self.front.counter.tally.add(took, not is_good)
-        if is_good:
-            assert found is not None
-            tail = b',"took":%.6f}' % took
-            if asked.chain is not None:
-                fell_back = dumps(asked.chain.reasons.shown())
-                tail = b'%b,"fell_back":%b}' % (tail[:-1], fell_back)
-            self.transport.write(
-                replies.good(found.head, content, tail, request_id, is_last)
-            )
-        else:
-            problem = Problem(**json.loads(content))
-            self.transport.write(replies.bad(problem, request_id, is_last=is_last))
-        if is_last:
-            self.transport.close()
-        else:
-            self.go_on()
+        self._asked = Asked(self, found.head, found.raw)
+        self._asked.begin(ask)

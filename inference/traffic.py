@@ -1,10 +1,10 @@
-"""How many predictions each way in has answered: counted in memory, written now and then."""
+"""How many requests each way in has answered: counted in memory, written now and then."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db import Error, connection
@@ -15,6 +15,7 @@ from registry.tally import Tally, merged, shown
 log = logging.getLogger(__name__)
 
 RAW, DJANGO = "raw", "django"  # the front's own answers, and those behind it
+REST = "rest"  # whatever Django answers, predictions too
 WRITE_EVERY = 1.0  # seconds
 
 
@@ -44,20 +45,20 @@ class Counter:
         try:
             Traffic.note(self.name, figures)
         except Error as error:
-            log.warning("Predictions could not be counted: %s", error)
+            log.warning("Answers could not be counted: %s", error)
             if not connection.in_atomic_block:
                 connection.close_if_unusable_or_obsolete()
             with self.lock:
                 self._kept = merged(self._kept, figures)
 
 
-HERE = Counter(DJANGO)  # of this process
+HERE = {name: Counter(name) for name in (DJANGO, REST)}  # of this process
 
 
-def note(seconds: float, status: int) -> None:
+def note(seconds: float, status: int, name: str = DJANGO) -> None:
     """Count one answer by Django."""
-    with HERE.lock:
-        HERE.tally.add(seconds, is_error=status >= 400)
+    with HERE[name].lock:
+        HERE[name].tally.add(seconds, is_error=status >= 400)
 
 
 def begin() -> None:
@@ -66,25 +67,31 @@ def begin() -> None:
     def run() -> None:
         pause = threading.Event()
         while not pause.wait(WRITE_EVERY):
-            try:
-                if figures := HERE.take():
-                    HERE.write(figures)
-                    connection.close()
-            except Exception:  # the next second tries again
-                log.exception("Predictions could not be counted")
+            for counter in HERE.values():
+                _write(counter)
 
     threading.Thread(target=run, name="traffic", daemon=True).start()
 
 
-def status() -> dict[str, Any]:
+def _write(counter: Counter) -> None:
+    try:
+        if figures := counter.take():
+            counter.write(figures)
+            connection.close()
+    except Exception:  # the next second tries again
+        log.exception("Answers could not be counted")
+
+
+def status(names: Sequence[str] = (RAW, DJANGO)) -> dict[str, Any]:
     """Count, errors, and quantiles in seconds, by way in; of all processes."""
     rows = {row.name: row for row in Traffic.objects.all()}
     figures = {name: row.figures for name, row in rows.items()}
-    figures[DJANGO] = merged(figures.get(DJANGO, {}), HERE.figures())
+    for name, counter in HERE.items():
+        figures[name] = merged(figures.get(name, {}), counter.figures())
     return {
         name: {
             "since": rows[name].since if name in rows else None,
             **shown(figures.get(name, {})),
         }
-        for name in (RAW, DJANGO)
+        for name in names
     }

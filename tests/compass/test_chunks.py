@@ -149,7 +149,7 @@ def test_a_body_that_ends_in_its_middle_is_refused(
 ) -> None:
     with socket.create_connection(("127.0.0.1", front.port), 30) as link:
         link.sendall(HEAD + b"5\r\nhel")
-        until(lambda: any(one._chunked for one in front.front.visitors))
+        until(lambda: any(one._intake.is_amid_chunks for one in front.front.visitors))
         link.shutdown(socket.SHUT_WR)
         with link.makefile("rb") as reader:
             answer, _, content = reader.read().partition(b"\r\n\r\n")

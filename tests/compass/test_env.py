@@ -41,6 +41,8 @@ def test_every_wrong_setting_is_reported_at_once(
         "COMPASS_DATABASE_URL": "nonsense",
         "COMPASS_BROKER_URL": "nowhere",
         "MAX_CONCURRENT_UPLOADS": "0",
+        "COMPASS_THROTTLES": "read=often",
+        "COMPASS_METRICS_ALLOW": "10.0.0.1/8",
     }
     for name, value in wrong.items():
         monkeypatch.setenv(name, value)
@@ -49,6 +51,18 @@ def test_every_wrong_setting_is_reported_at_once(
     lines = str(caught.value).splitlines()
     assert {line.partition(":")[0] for line in lines} == set(wrong)
     assert all(line.partition(":")[2].strip() for line in lines)
+
+
+def test_throttles_and_networks_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert env.read().throttles == []
+    assert [str(one) for one in env.read().metrics_allow] == ["127.0.0.0/8", "::1/128"]
+    monkeypatch.setenv("COMPASS_THROTTLES", "read=100/s, /api/v1/scripts=20/h")
+    monkeypatch.setenv("COMPASS_METRICS_ALLOW", "10.0.0.0/8")
+    found = env.read()
+    assert [(one.name, one.number, one.gap) for one in found.throttles] == [
+        ("/api/v1/scripts", 20, 180.0), ("read", 100, 0.01),
+    ]  # fmt: skip
+    assert [str(one) for one in found.metrics_allow] == ["10.0.0.0/8"]
 
 
 def test_a_data_directory_that_cannot_be_made_is_named(

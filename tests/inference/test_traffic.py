@@ -19,7 +19,9 @@ PREDICT, STATUS = "/api/v1/inference/predict", "/api/v1/inference/status"
 def counter(db: None, monkeypatch: pytest.MonkeyPatch) -> Counter:
     Traffic.objects.all().delete()  # of processes that other tests began
     one = Counter(traffic.DJANGO)
-    monkeypatch.setattr(traffic, "HERE", one)
+    monkeypatch.setattr(
+        traffic, "HERE", {traffic.DJANGO: one, traffic.REST: Counter(traffic.REST)}
+    )
     return one
 
 

@@ -1,0 +1,219 @@
+"""Who asks too often is told so and how long to wait; nobody else notices."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.conf import settings
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compass import throttles
+from compass.rates import Rule, read
+from compass.throttles import Throttles
+from inference import worker
+from registry.models import ModelVersion
+from tests.compass.fronts import DJANGO, PREDICT, Running
+from tests.compass.test_lanes import GOOD, answers, raw_request
+from tests.inference.conftest import cache, tiny_recipe  # noqa: F401
+
+TASKS = "/api/v1/tasks"
+
+
+def head(line: str, **fields: str) -> bytes:
+    lines = [line, *(f"{name.replace('_', '-')}: {v}" for name, v in fields.items())]
+    return "\r\n".join(lines).encode()
+
+
+def asks(one: Throttles, what: bytes, *moments: float) -> list[float | None]:
+    found = [one.ask(what, "192.0.2.1", at) for at in moments]
+    return [None if refusal is None else round(refusal.wait, 6) for refusal in found]
+
+
+GET = head(f"GET {TASKS}?limit=5 HTTP/1.1", Authorization="Bearer one")
+
+
+def test_as_many_as_the_rate_says_go_at_once_and_then_one_each_interval() -> None:
+    one = Throttles(read(["read=3/m"]))
+    assert asks(one, GET, 0, 0, 0, 0, 10) == [None, None, None, 20, 10]
+    assert asks(one, GET, 20, 20, 40, 1000, 1000, 1000, 1000) == [
+        None, 20, None, None, None, None, 20,
+    ]  # fmt: skip
+
+
+@given(st.lists(st.floats(0, 3), max_size=60), st.integers(1, 20))
+def test_no_more_than_twice_the_rate_goes_in_any_period(
+    gaps: list[float], number: int
+) -> None:
+    one, now, let_in = Throttles([Rule("read", number, "s")]), 0.0, list[float]()
+    for gap in gaps:
+        now += gap / number
+        if one.ask(GET, "", now) is None:
+            let_in.append(now)
+        assert sum(now - 1 < at <= now for at in let_in) <= 2 * number
+
+
+def test_reads_are_counted_apart_from_writes_and_keys_from_each_other() -> None:
+    one = Throttles(read(["read=1/s", "write=1/s"]))
+    post = head(f"POST {TASKS} HTTP/1.1", authorization="bearer one")
+    other = head(f"GET {TASKS} HTTP/1.1", X_API_Key="two")
+    nobody = head(f"GET {TASKS} HTTP/1.1")
+    for what in (GET, post, other, nobody):
+        assert asks(one, what, 0, 0) == [None, 1]
+    assert one.ask(nobody, "192.0.2.2", 0) is None
+    by_name = head(f"HEAD {TASKS} HTTP/1.1", x_api_key="one")
+    assert asks(one, by_name, 0) == [1]
+
+
+def test_a_route_of_its_own_is_counted_apart_with_all_below_it() -> None:
+    one = Throttles(read(["read=1/s", "/api/v1/models=2/s", "/api/v1/models/a=1/h"]))
+    get = "GET {} HTTP/1.1".format
+    assert asks(one, head(get(TASKS)), 0, 0) == [None, 1]
+    assert asks(one, head(get("/api/v1/models/b?x=1")), 0) == [None]
+    assert asks(one, head(get("/api/v1/%6dodels")), 0, 0) == [None, 0.5]
+    assert asks(one, head(get("http://h:1/api/v1/models")), 0) == [0.5]
+    assert asks(one, head(get("/api/v1/models/a/versions")), 0, 0) == [None, 3600]
+    assert asks(one, head(get("/api/v1/modelsx")), 0) == [1]
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/ready", "/metrics", "/admin/"])
+def test_health_and_pages_are_not_counted(path: str) -> None:
+    one = Throttles(read(["read=1/h"]))
+    assert asks(one, head(f"GET {path} HTTP/1.1"), 0, 0, 0) == [None] * 3
+
+
+def test_requests_that_came_behind_another_are_owed() -> None:
+    one = Throttles(read(["read=2/s"]))
+    assert asks(one, GET, 0) == [None]
+    one.charge(GET, "192.0.2.1", 3, 0)
+    assert asks(one, GET, 0, 1.4, 1.5) == [1.5, 0.1, None]
+
+
+def test_who_invents_keys_makes_room_for_no_request_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(throttles, "MOST", 10)
+    one = Throttles(read(["read=5/h"]))
+    assert asks(one, GET, 0, 0, 0, 0, 0) == [None] * 5
+    for number in range(100):
+        asks(one, head(f"GET {TASKS} HTTP/1.1", x_api_key=f"k{number}"), 1)
+    assert len(one._due) <= 10
+    assert asks(one, GET, 1) == [719]
+
+
+@pytest.mark.parametrize(
+    "text", ["read", "read=0/s", "read=1/w", "fast=1/s", "read=1", "models=1/s", ""]
+)
+def test_a_rate_that_cannot_be_read_is_named(text: str) -> None:
+    with pytest.raises(ValueError, match="is not like read=100/s"):
+        read([text])
+
+
+def test_a_name_stands_once() -> None:
+    with pytest.raises(ValueError, match="twice"):
+        read(["read=1/s", "read=2/s"])
+
+
+# Over a front
+
+
+@pytest.fixture
+def limited(live_server: Any, front: Running) -> Callable[[list[str]], Running]:
+    def limit(rates: list[str]) -> Running:
+        front.front.throttles = Throttles(read(rates))
+        return front
+
+    assert settings.ENVIRONMENT.throttles == []
+    return limit
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+class TestFront:
+    def test_both_lanes_are_counted_together_and_refuse_alike(
+        self,
+        limited: Callable[[list[str]], Running],
+        inference: worker.Worker,
+        version: ModelVersion,
+        bearer: dict[str, str],
+    ) -> None:
+        front = limited([f"{PREDICT}=4/h"])
+        found = [front.ask(GOOD, bearer, path) for path in (PREDICT, DJANGO) * 2]
+        assert [one.status for one in found] == [200] * 4
+        for path in (PREDICT, DJANGO):
+            one = front.ask(GOOD, {**bearer, "X-Request-ID": "mine"}, path)
+            assert (one.status, one.body["code"]) == (429, "throttled")
+            assert one.body["request_id"] == one.headers["x-request-id"] == "mine"
+            assert 800 < int(one.headers["retry-after"]) <= 900
+            text = f"More than 4 requests to {PREDICT} per hour by one key."
+            assert one.body["detail"] == text
+        assert front.ask(GOOD, {"Authorization": "Bearer cmp_no"}).status == 401
+
+    def test_a_connection_that_asks_much_at_once_gets_no_more_than_others(
+        self, limited: Callable[[list[str]], Running], bearer: dict[str, str]
+    ) -> None:
+        front = limited(["read=3/h"])
+        fields = f"Host: localhost\r\nAuthorization: {bearer['Authorization']}\r\n"
+        one = f"GET {TASKS} HTTP/1.1\r\n{fields}\r\n".encode()
+        with socket.create_connection(("127.0.0.1", front.port), 30) as link:
+            link.sendall(one)
+            link.sendall(one + one)
+            link.sendall(one)
+            assert answers(link, 4) == [200, 200, 200, 429]
+            assert link.recv(1) == b""
+        with socket.create_connection(("127.0.0.1", front.port), 30) as link:
+            link.sendall(b"\r\n" + one)
+            assert answers(link, 1) == [429]
+
+    def test_who_sends_a_large_body_reads_the_refusal(
+        self, limited: Callable[[list[str]], Running], bearer: dict[str, str]
+    ) -> None:
+        front = limited(["write=1/h"])
+        path = "/api/v1/training/tasks"
+        assert front.ask({}, bearer, path).status == 403  # its key may not submit
+        link = front.connect()
+        large = json.dumps({"a": "b" * 20_000_000}).encode()
+        link.request(
+            "POST", path, large, {**bearer, "Content-Type": "application/json"}
+        )
+        assert link.getresponse().status == 429
+        link.close()
+
+    def test_a_refused_connection_is_closed_and_others_go_on(
+        self,
+        limited: Callable[[list[str]], Running],
+        inference: worker.Worker,
+        version: ModelVersion,
+        bearer: dict[str, str],
+    ) -> None:
+        front = limited(["read=1/h"])
+        link = front.connect()
+        statuses = []
+        for _ in range(2):
+            link.request("GET", TASKS, headers=bearer)
+            response = link.getresponse()
+            response.read()
+            statuses.append(response.status)
+        assert statuses == [200, 429]
+        assert front.ask(GOOD, bearer).status == 200
+        link.request("GET", "/health")
+        assert link.getresponse().status == 200
+        assert isinstance(link, http.client.HTTPConnection)
+
+    def test_predictions_in_one_piece_are_counted_one_by_one(
+        self,
+        limited: Callable[[list[str]], Running],
+        inference: worker.Worker,
+        version: ModelVersion,
+        bearer: dict[str, str],
+    ) -> None:
+        front = limited(["write=2/h"])
+        body = json.dumps(GOOD).encode()
+        with socket.create_connection(("127.0.0.1", front.port), 30) as link:
+            link.sendall(raw_request(bearer, body) * 3)
+            assert answers(link, 3) == [200, 200, 429]
