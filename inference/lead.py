@@ -149,7 +149,13 @@ class Lead:
     @contextmanager
     def _lent(self, model: Loaded, facts: Facts) -> Iterator[Hands]:
         needs_torch = getattr(model, "uses_torch", True)
-        hands = Hands(self._spare, self._claims, facts, needs_torch=needs_torch)
+        hands = Hands(
+            self._spare,
+            self._claims,
+            facts,
+            model_size=int(model.nbytes),
+            needs_torch=needs_torch,
+        )
         try:
             yield hands
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import socket
 import subprocess
@@ -87,24 +88,26 @@ def test_a_cancel_ends_the_hands_too(ran: dict[str, Any]) -> None:
 
 
 PROGRAM = """
-    import json, os, signal, socket, sys, time
+    import json, os, signal, socket, sys
     import django
     django.setup()
-    from inference.spare import Spare
+    from inference import spare as module
 
-    def main(order, line):
-        line.send(json.dumps([order["n"], os.getppid()]).encode())
-        if order["n"] == 1:
-            os._exit(9)
-        line.recv(64)
-
-    spare = Spare.make(main)
-    said = []
-    for n in range(3):
+    def ask(n):
         line = spare.hand({"n": n})
-        line.settimeout(20)
+        line.settimeout(60)
         pid = int(line.recv(64))
-        said.append([pid, *json.loads(line.recv(64))])
+        return line, [pid, *json.loads(line.recv(64))]
+
+    def kill():
+        os.kill(spare.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, spare.pid, os.WEXITED | os.WNOWAIT)
+
+    spare = module.Spare.make("tests.inference.told_hand.work")
+    first, said = spare.pid, []
+    for n in range(3):
+        line, words = ask(n)
+        said.append(words)
         if n == 1:
             assert line.recv(64) == b""
         if n == 2:
@@ -112,13 +115,21 @@ PROGRAM = """
             assert line.recv(64) == b""
         else:
             globals()[f"kept_{n}"] = line
-    print(json.dumps([spare.pid, said]), flush=True)
     if "--lose" in sys.argv:
-        os.kill(spare.pid, signal.SIGKILL)
-        while spare.hand({"n": 0}):
-            time.sleep(0.01)
-        assert spare.is_gone and spare.hand({}) is None
-        assert not os.path.exists(f"/proc/{spare.pid}")
+        kill()
+        again, words = ask(0)
+        assert not os.path.exists(f"/proc/{first}")
+        said = [said[0], words]
+    told = [first, spare.pid, said]
+    if "--again" in sys.argv:
+        now = module.time.monotonic()
+        spare._monotonic = lambda: now
+        kill()
+        told.append(spare.hand({"n": 0}) is None)
+        now += module.ANEW_AFTER
+        again, words = ask(0)
+        told.append(words[2] == spare.pid)
+    print(json.dumps(told), flush=True)
     if "--die" in sys.argv:
         os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -135,24 +146,43 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_each_hand_is_forked_from_the_spare_and_its_death_is_heard(
     program: list[str],
 ) -> None:
-    spare, said = run(*program[1:])
-    assert [n for _, n, _ in said] == [0, 1, 2]
-    assert {parent for _, _, parent in said} == {spare}
-    assert len({pid for pid, _, _ in said}) == 3
-
-
-def test_a_spare_that_died_leaves_nothing_and_forks_nothing(program: list[str]) -> None:
-    spare, _ = run(*program[1:], "--lose")
+    spare, _, said = run(*program[1:])
+    assert [n for _, n, _, _ in said] == [0, 1, 2]
+    assert {parent for _, _, parent, _ in said} == {spare}
+    assert {threads for _, _, _, threads in said} == {1}
+    assert len({pid for pid, _, _, _ in said}) == 3
     gone(spare)
 
 
-def test_spare_and_hands_die_with_a_worker_that_is_killed(program: list[str]) -> None:
+def test_a_spare_that_died_takes_its_hands_along_and_the_next_order_begins_another(
+    program: list[str],
+) -> None:
+    first, second, said = run(*program[1:], "--lose")
+    assert first != second
+    assert [parent for _, _, parent, _ in said] == [first, second]
+    assert [threads for _, _, _, threads in said] == [1, 1]
+    for pid in (first, second, *(pid for pid, *_ in said)):
+        gone(pid)
+
+
+def test_a_spare_that_dies_again_and_again_is_made_anew_after_a_while(
+    program: list[str],
+) -> None:
+    *_, is_refused, is_made = run(*program[1:], "--lose", "--again")
+    assert is_refused
+    assert is_made
+
+
+@pytest.mark.parametrize("options", [["--die"], ["--lose", "--die"]])
+def test_spare_and_hands_die_with_a_worker_that_is_killed(
+    program: list[str], options: list[str]
+) -> None:
     process = subprocess.run(
-        [*program, "--die"], cwd=ROOT, capture_output=True, timeout=60
+        [*program, *options], cwd=ROOT, capture_output=True, timeout=60
     )
-    assert process.returncode == -signal.SIGKILL
-    spare, said = json.loads(process.stdout)
-    for pid in (spare, said[0][0]):
+    assert process.returncode == -signal.SIGKILL, process.stderr.decode()[-2000:]
+    first, second, said = json.loads(process.stdout)
+    for pid in (first, second, *(pid for pid, *_ in said)):
         gone(pid)
 
 
@@ -257,6 +287,7 @@ def test_a_hand_is_asked_for_each_core_that_is_free(
     begun: Claims, cache: ModelCache, monkeypatch: pytest.MonkeyPatch, free: int
 ) -> None:
     monkeypatch.setattr(Spread, "__call__", lambda self: free)
+    monkeypatch.setattr(work, "QUICK", math.inf)  # also on a machine that is busy
     asked: list[tuple[int, float]] = []
     work_with(begun, cache, lambda *call: bool(asked.append(call)))
     assert {most for most, _ in asked} == ({free - 1} if free > 1 else set())
@@ -315,6 +346,7 @@ def made(
     spare: Any,
     *,
     size: int = 1000,
+    loaded: int = 0,
     free: int = 2**40,
     needs_torch: bool = False,
     clock: Callable[[], float] = time.monotonic,
@@ -324,6 +356,7 @@ def made(
         spare,
         CLAIMS,
         facts,
+        model_size=loaded,
         needs_torch=needs_torch,
         free=lambda: free,
         monotonic=clock,
@@ -367,10 +400,11 @@ def test_a_hand_that_left_is_replaced_after_a_while(many: None) -> None:
     [
         lambda: made(None),
         lambda: made(Spares(), size=hands.LARGEST + 1),
+        lambda: made(Spares(), loaded=hands.LARGEST + 1),
         lambda: made(Spares(), free=hands.HAND),
         lambda: made(Spares(most=0)),
     ],
-    ids=["no spare", "a large model", "little memory", "a dead spare"],
+    ids=["no spare", "large files", "a large model", "little memory", "a dead spare"],
 )
 def test_no_hands_come(found: Callable[[], Hands], many: None) -> None:
     hands = found()
