@@ -1,14 +1,12 @@
-"""More processes for one batch: when they come, what they take, and what becomes of it."""
+"""More processes for one batch: when they come, what they take, and when they leave."""
 
 from __future__ import annotations
 
-import json
 import math
 import signal
 import socket
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,171 +27,11 @@ from inference.shards import write_items
 from inference.spread import Spread
 from inference.work import Work
 from registry.models import ModelVersion, Node, Task
-from tests.inference.hands_run import COUNT, FIRST, SLOW
+from tests.inference.hands_run import FIRST
 
 ROOT = Path(__file__).resolve().parents[2]
 CLAIMS = Claims(3, 1, "here")
 ENOUGH = 60.0  # seconds of work
-
-
-def run(*arguments: str) -> Any:
-    """What another program prints, as JSON."""
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, capture_output=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr.decode()[-2000:]
-    return json.loads(done.stdout)
-
-
-@pytest.fixture(scope="module")
-def ran() -> dict[str, Any]:
-    """What became of batches: the hand was left alone, killed, stopped; cancelled; slow to begin."""
-    modes = ("plain", "kill", "stop", "cancel", "slow")
-    found: dict[str, Any] = run("-m", "tests.inference.hands_run", *modes)
-    return found
-
-
-def test_a_hand_takes_shards_from_the_end_and_the_results_are_in_order(
-    ran: dict[str, Any],
-) -> None:
-    found = ran["plain"]
-    assert found["state"] == "completed"
-    assert found["values"] == [2 * (FIRST + n) for n in range(COUNT)]
-    assert found["own"] < COUNT
-    assert found["lives"] == [False]
-    assert not found["torch"]
-    assert ran["threads"] == 1  # of the spare, which has imported all that hands need
-
-
-def test_a_hand_that_only_begins_holds_nobody_up(ran: dict[str, Any]) -> None:
-    found = ran["slow"]
-    assert found["values"] == [2 * (FIRST + n) for n in range(COUNT)]
-    assert found["seconds"] < 10.0 < SLOW
-    assert found["lives"] == [False]
-
-
-@pytest.mark.parametrize("way", ["kill", "stop"])
-def test_a_hand_that_dies_or_stands_still_costs_the_batch_nothing(
-    ran: dict[str, Any], way: str
-) -> None:
-    assert ran[way]["state"] == "completed"
-    assert ran[way]["values"] == [2 * (FIRST + n) for n in range(COUNT)]
-    assert ran[way]["lives"] == [False]
-
-
-def test_a_cancel_ends_the_hands_too(ran: dict[str, Any]) -> None:
-    assert ran["cancel"]["state"] == "cancelled"
-    assert ran["cancel"]["lives"] == [False]
-    assert ran["cancel"]["own"] < COUNT
-
-
-PROGRAM = """
-    import json, os, signal, socket, sys
-    import django
-    django.setup()
-    from inference import spare as module
-
-    def ask(n):
-        line = spare.hand({"n": n})
-        line.settimeout(60)
-        pid = int(line.recv(64))
-        return line, [pid, *json.loads(line.recv(64))]
-
-    def kill():
-        os.kill(spare.pid, signal.SIGKILL)
-        os.waitid(os.P_PID, spare.pid, os.WEXITED | os.WNOWAIT)
-
-    spare = module.Spare.make("tests.inference.told_hand.work")
-    first, said = spare.pid, []
-    for n in range(3):
-        line, words = ask(n)
-        said.append(words)
-        if n == 1:
-            assert line.recv(64) == b""
-        if n == 2:
-            line.shutdown(socket.SHUT_WR)
-            assert line.recv(64) == b""
-        else:
-            globals()[f"kept_{n}"] = line
-    if "--lose" in sys.argv:
-        kill()
-        again, words = ask(0)
-        assert not os.path.exists(f"/proc/{first}")
-        said = [said[0], words]
-    told = [first, spare.pid, said]
-    if "--again" in sys.argv:
-        now = module.time.monotonic()
-        spare._monotonic = lambda: now
-        kill()
-        told.append(spare.hand({"n": 0}) is None)
-        now += module.ANEW_AFTER
-        again, words = ask(0)
-        told.append(words[2] == spare.pid)
-    print(json.dumps(told), flush=True)
-    if "--die" in sys.argv:
-        os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-@pytest.fixture
-def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "compass.settings")
-    monkeypatch.setenv("COMPASS_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("COMPASS_BATCH_PROCESSES", "2")
-    return [sys.executable, "-c", textwrap.dedent(PROGRAM)]
-
-
-def test_each_hand_is_forked_from_the_spare_and_its_death_is_heard(
-    program: list[str],
-) -> None:
-    spare, _, said = run(*program[1:])
-    assert [n for _, n, _, _ in said] == [0, 1, 2]
-    assert {parent for _, _, parent, _ in said} == {spare}
-    assert {threads for _, _, _, threads in said} == {1}
-    assert len({pid for pid, _, _, _ in said}) == 3
-    gone(spare)
-
-
-def test_a_spare_that_died_takes_its_hands_along_and_the_next_order_begins_another(
-    program: list[str],
-) -> None:
-    first, second, said = run(*program[1:], "--lose")
-    assert first != second
-    assert [parent for _, _, parent, _ in said] == [first, second]
-    assert [threads for _, _, _, threads in said] == [1, 1]
-    for pid in (first, second, *(pid for pid, *_ in said)):
-        gone(pid)
-
-
-def test_a_spare_that_dies_again_and_again_is_made_anew_after_a_while(
-    program: list[str],
-) -> None:
-    *_, is_refused, is_made = run(*program[1:], "--lose", "--again")
-    assert is_refused
-    assert is_made
-
-
-@pytest.mark.parametrize("options", [["--die"], ["--lose", "--die"]])
-def test_spare_and_hands_die_with_a_worker_that_is_killed(
-    program: list[str], options: list[str]
-) -> None:
-    process = subprocess.run(
-        [*program, *options], cwd=ROOT, capture_output=True, timeout=60
-    )
-    assert process.returncode == -signal.SIGKILL, process.stderr.decode()[-2000:]
-    first, second, said = json.loads(process.stdout)
-    for pid in (first, second, *(pid for pid, *_ in said)):
-        gone(pid)
-
-
-def gone(pid: int) -> None:
-    import psutil
-
-    try:
-        psutil.Process(pid).wait(20)
-    except psutil.NoSuchProcess:
-        return
-    assert not psutil.pid_exists(pid)
 
 
 class Clock:
