@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,7 +28,6 @@ from inference.work import Work
 from registry.models import ModelVersion, Node, Task
 from tests.inference.hands_run import FIRST
 
-ROOT = Path(__file__).resolve().parents[2]
 CLAIMS = Claims(3, 1, "here")
 ENOUGH = 60.0  # seconds of work
 
