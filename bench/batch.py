@@ -31,7 +31,7 @@ from bench.serving import models
 from bench.serving.recipes import announce
 from bench.trial import Client, client, stack
 from compass.trial import TrialStack
-from inference.spare import TITLE
+from inference.standby import TITLE
 
 ROOT = Path(__file__).resolve().parent.parent
 BUDGETS = {"tiny": 0.9, "dta": 1.0}  # of the loop's speed, at least

@@ -18,7 +18,8 @@ from inference import memory
 from inference.cache import Facts
 from inference.claims import Claims
 from inference.hand import ALIVE
-from inference.spare import Order, Spare
+from inference.spare import Spare
+from inference.standby import Order
 
 MOST = 7
 LOOK_EVERY = 0.1  # seconds
@@ -61,7 +62,10 @@ class Hand:
 
 
 class Hands:
-    """Processes that take shards of one batch in this worker's name; none without a spare."""
+    """Processes that take shards of one batch in this worker's name; none without a spare.
+
+    `model_size` is in bytes, of the model as it is loaded here.
+    """
 
     def __init__(
         self,
@@ -69,6 +73,7 @@ class Hands:
         claims: Claims,
         facts: Facts,
         *,
+        model_size: int = 0,
         needs_torch: bool = False,
         free: Callable[[], int] = memory.free,
         monotonic: Callable[[], float] = time.monotonic,
@@ -77,6 +82,8 @@ class Hands:
         self._free, self._monotonic = free, monotonic
         self._worth = WORTH_TORCH if needs_torch else WORTH
         self._size = HAND_WITH_TORCH if needs_torch else HAND
+        # Files may be smaller than what they are unpacked to.
+        self._model_size = max(facts.size, model_size)
         self._hands: list[Hand] = []
         self._next = -math.inf  # when more may be asked for
         self.asked = 0
@@ -93,10 +100,10 @@ class Hands:
             self._next = now + AGAIN_AFTER
         most = min(MOST, settings.ENVIRONMENT.batch_processes - 1)
         more = min(more, most - len(self._hands))
-        if left < self._worth or self._facts.size > LARGEST or now < self._next:
+        if left < self._worth or self._model_size > LARGEST or now < self._next:
             more = 0
         for _ in range(more):
-            if self._free() < 2 * (self._size + self._facts.size):
+            if self._free() < 2 * (self._size + self._model_size):
                 break
             line = self._spare.hand(self._order()) if self._spare else None
             if line is None:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import groupby
-from pathlib import Path
 from typing import Any, TypeVar
 
 from django.db import close_old_connections
 
-from inference import helping, ranking
+from inference import best, helping
 from inference.bulk import Answerer, Batch, ByModel, Same
 from inference.cache import Facts, Loaded, ModelCache
 from inference.choice import Choice, settle
@@ -22,11 +20,9 @@ from inference.ending import AWAY, RETRY_EVERY, Ended
 from inference.gathering import Gathering
 from inference.hands import Hands
 from inference.holding import Held
-from inference.sinks import Results
-from inference.sources import Record
 from inference.spare import Spare
 from inference.work import Work
-from registry import logs, store
+from registry import logs
 from registry.errors import BadData, Problem
 from registry.models import Node, Stale, Task
 
@@ -34,8 +30,6 @@ log = logging.getLogger(__name__)
 
 OTHERS_EVERY = 0.05  # seconds between two looks at what other workers do
 GATHERED_AT_ONCE = 4  # shards, after each that was written
-BEST_AT_ONCE = 256  # results written in one piece
-S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -155,7 +149,13 @@ class Lead:
     @contextmanager
     def _lent(self, model: Loaded, facts: Facts) -> Iterator[Hands]:
         needs_torch = getattr(model, "uses_torch", True)
-        hands = Hands(self._spare, self._claims, facts, needs_torch=needs_torch)
+        hands = Hands(
+            self._spare,
+            self._claims,
+            facts,
+            model_size=int(model.nbytes),
+            needs_torch=needs_torch,
+        )
         try:
             yield hands
         finally:
@@ -231,10 +231,7 @@ class Lead:
         if batch.top is None:
             self._gather_all()
         else:
-            parts = (batch.files.shard(number) for number in range(batch.shards))
-            best = batch.top.best(ranking.read(self._looked_at(parts)))
-            batch.files.publish(lambda path: self._write_best(best, path))
-            result["kept_count"] = len(best)
+            result["kept_count"] = best.publish(batch, batch.top, self._look)
         failed = self._patient(self._claims.failed)
         self._stage, self._is_whole = "predicting", True
         counts = {"success_count": total - failed, "failed_count": failed}
@@ -250,39 +247,6 @@ class Lead:
             self._look()
             self._gathering.gather(1)
         self._gathering.publish()
-
-    def _write_best(self, best: list[ranking.Ranked], path: Path) -> None:
-        """The best with what stands in their rows, which are read in the order of the file."""
-        batch, size = self._batch, self._batch.size
-        records: dict[int, Record] = {}
-        wanted = sorted(one.row for one in best)
-        for shard, group in groupby(wanted, key=lambda row: row // size):
-            self._look()
-            chosen, first = set(group), shard * size
-            at = first
-            for found in batch.source.read(first, max(chosen) - first + 1):
-                for row, one in enumerate(zip(*found, strict=True), at):
-                    if row in chosen:
-                        records[row] = one
-                at += len(found[0])
-        part = store.aside(batch.sink.suffix)
-        written = batch.sink.part(part)
-        for at in range(0, len(best), BEST_AT_ONCE):
-            some = best[at : at + BEST_AT_ONCE]
-            raws, items = zip(*(records[one.row] for one in some), strict=True)
-            rows, told = [one.row + 1 for one in some], [one.answer for one in some]
-            ranks = range(at + 1, at + 1 + len(some))
-            written.put(batch.sink.piece(Results(rows, raws, items, told, ranks)))
-        written.close()
-        whole = batch.sink.whole(path)
-        whole.append(part)
-        whole.close()
-        part.unlink()
-
-    def _looked_at(self, some: Iterable[S]) -> Iterator[S]:
-        for one in some:
-            self._look()
-            yield one
 
     def _patient(self, call: Callable[[], T]) -> T:
         """What the database answers, asked again while it is away and the lease holds."""
