@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from inference import stop
 from inference.cache import Facts, Loaded
 from registry import store
 
@@ -202,11 +203,11 @@ def open_onnx(file: Path) -> Run:
     def run(tensors: Tensors) -> Tensors:
         if not hasattr(tensors[0], "numpy"):  # they are numpy's own
             given = dict(zip(names, tensors, strict=True))
-            return tuple(session.run(None, given))
+            return tuple(stop.run(session, None, given))
         import torch
 
         given = {name: one.numpy() for name, one in zip(names, tensors, strict=True)}
-        return tuple(torch.from_numpy(one) for one in session.run(None, given))
+        return tuple(map(torch.from_numpy, stop.run(session, None, given)))
 
     return run
 
