@@ -137,7 +137,8 @@ class Line:
 
     def late(self, count: int) -> list[Answer]:
         """What so many lists are answered for which nobody waits any more."""
-        return [_problem(Problem("timeout", "The deadline has passed."))] * count
+        late = Problem("timeout", "The deadline has passed.", retry_after=2)
+        return [_problem(late)] * count
 
     def is_quick(self, version: int, count: int) -> bool:
         """Whether so many lists take no longer than waking another thread is worth."""
