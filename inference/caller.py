@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import json
 import logging
+import math
 import secrets
 import socket
 import threading
@@ -20,6 +21,7 @@ from django.db import connection
 from inference import frames
 from inference.asked import strict_items
 from inference.frames import Broken, Kind
+from inference.stop import Stop, Stopped
 
 if TYPE_CHECKING:
     from inference.line import Line
@@ -28,6 +30,7 @@ log = logging.getLogger(__name__)
 
 SPARE = 4  # threads of a connection that wait for a turn; more end
 HANDSHAKE = 5.0  # seconds
+AT_ONCE = 1.0  # seconds that a batch taken for a quick one may hold up those behind it
 
 
 class Caller:
@@ -38,12 +41,14 @@ class Caller:
         self.working = 0
         self._turn, self._writing = threading.Lock(), threading.Lock()
         self._count, self._waiting = threading.Lock(), 0
-        self._is_over = False
+        self._is_over = self._is_stopping = False
+        self._stops: dict[int, Stop] = {}  # of the batches that are being computed
 
     def begin(self) -> None:
         threading.Thread(target=self._introduce, name="line", daemon=True).start()
 
     def stop_reading(self) -> None:
+        self._is_stopping = True
         try:
             self.link.shutdown(socket.SHUT_RD)
         except OSError:
@@ -75,7 +80,8 @@ class Caller:
                         self._waiting -= 1
                     found = self._next()
                     while found is not None and self._is_quick(*found):
-                        self._answer(*found)
+                        if not self._answer(*found, within=AT_ONCE):
+                            break  # again, while another thread reads
                         found = self._next()
                     if found is None:
                         return
@@ -107,9 +113,14 @@ class Caller:
                 if kind is Kind.PING:
                     told = frames.dumps(self.line.tell())
                     self._send(frames.frame(Kind.PONG, number, told))
+                if kind is Kind.DROP and (stop := self._stops.get(number)):
+                    stop.now()
         except (OSError, ValueError):
             pass
         self._is_over = True
+        if not self._is_stopping:
+            for stop in list(self._stops.values()):
+                stop.now()
         return None
 
     def _is_quick(self, kind: Kind, number: int, content: bytes) -> bool:
@@ -121,10 +132,13 @@ class Caller:
         version, _, count = frames.ASK.unpack_from(content, at)
         return self.line.is_quick(version, count)
 
-    def _answer(self, kind: Kind, number: int, content: bytes) -> None:
+    def _answer(
+        self, kind: Kind, number: int, content: bytes, within: float = math.inf
+    ) -> bool:
+        """Whether it was answered, or nobody waits for it; it may take so many seconds."""
         if kind is Kind.TELL:
             self._obey(number, content)
-            return
+            return True
         began = self.line.asked_at = time.monotonic()
         watch = None
         try:
@@ -133,7 +147,14 @@ class Caller:
             read = strict_items if kind is Kind.ASK else json.loads
             version, milliseconds, lists = frames.read_ask(content)
             until = began + milliseconds / 1000
-            answers = self.line.answer(version, lists, until, read)
+            stop = self._stops[number] = Stop(min(until, began + within))
+            try:
+                with stop:
+                    answers = self.line.answer(version, lists, until, read)
+            except Stopped:
+                if began + within <= time.monotonic() < until:
+                    return False
+                answers = self.line.late(len(lists))
             spent = time.monotonic() - began
             self._send(frames.reply(number, spent, answers))
             self.line.note(version, spent / max(1, len(lists)))
@@ -146,6 +167,9 @@ class Caller:
             log.exception("A batch could not be read")
             self._is_over = True
             self.stop_reading()
+        finally:
+            self._stops.pop(number, None)
+        return True
 
     def _obey(self, number: int, content: bytes) -> None:
         try:

@@ -6,6 +6,7 @@ module), `tensors(encoded)` (its arguments, the items along the first axis) and
 
 torch takes 200 MB of a process. With a class method `without_torch(directory)` a predictor gives
 one whose tensors and answers are numpy's, and that has no network: ONNX Runtime is all it needs.
+If that one has a `predict` of its own, it needs no engine at all.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from inference import stop
 from inference.cache import Facts, Loaded
+from inference.memory import GPU_DRIVER
 from registry import store
 
 log = logging.getLogger(__name__)
@@ -104,12 +107,17 @@ def mount(model: Loaded, facts: Facts) -> Loaded:
 
 
 def load_without_torch(predictor: Any, directory: Path, facts: Facts) -> Loaded | None:
-    """The version on ONNX Runtime alone; None if its engine is another, or that cannot be had."""
+    """The version on ONNX Runtime, or where there is no GPU by its predictor alone; None if that
+    cannot be had."""
     light = getattr(predictor, "without_torch", None)
-    if light is None or facts.engine != ONNX:
+    if light is None:
         return None
     try:
-        return _tuned(light(directory), facts)
+        if facts.engine == ONNX:
+            return _tuned(light(directory), facts)
+        model: Loaded = light(directory)
+        is_whole = hasattr(model, "predict") and not GPU_DRIVER.exists()
+        return model if is_whole else None
     except Exception:
         log.exception("%s is loaded with torch", facts.address)
         return None
@@ -202,11 +210,11 @@ def open_onnx(file: Path) -> Run:
     def run(tensors: Tensors) -> Tensors:
         if not hasattr(tensors[0], "numpy"):  # they are numpy's own
             given = dict(zip(names, tensors, strict=True))
-            return tuple(session.run(None, given))
+            return tuple(stop.run(session, None, given))
         import torch
 
         given = {name: one.numpy() for name, one in zip(names, tensors, strict=True)}
-        return tuple(torch.from_numpy(one) for one in session.run(None, given))
+        return tuple(map(torch.from_numpy, stop.run(session, None, given)))
 
     return run
 

@@ -12,6 +12,7 @@ from functools import partial
 
 from inference.bulk import Answers
 from inference.chunk import Chunk
+from inference.stop import Stop
 
 LOOK_EVERY = 0.1  # seconds, while a pass takes longer
 
@@ -36,7 +37,7 @@ class Flow:
         self._predict, self._width, self._look = predict, width, look
         self._pool = ThreadPoolExecutor(most, "shard-network")
         self._free, self._wide, self._running = threading.Condition(), 1, 0
-        self._is_closed = False
+        self._is_closed, self._stop = False, Stop()
         self.seconds = 0.0  # of processor time that the passes took
         self._ahead: deque[tuple[Future[Answers] | None, Callable[..., object]]]
         self._ahead, self._flying = deque(), 0
@@ -74,7 +75,8 @@ class Flow:
                 self._next()
 
     def close(self) -> None:
-        """Not waited for: one pass of a slow model would hold up a cancel."""
+        """Not waited for: one pass of a slow model would hold up a cancel, if it cannot be stopped."""
+        self._stop.now()
         with self._free:
             self._is_closed = True
             self._free.notify_all()
@@ -97,7 +99,8 @@ class Flow:
             self._running += 1
         began = time.thread_time()
         try:
-            return self._predict(chunk)
+            with self._stop:
+                return self._predict(chunk)
         finally:
             with self._free:
                 self._running -= 1

@@ -36,6 +36,7 @@ class Kind(IntEnum):
     WATCHED = 6  # what it is counted under, and the kind and content of another one
     TELL = 7  # JSON: {name: preload, evict, forget or status, ...}
     TOLD = 8  # JSON, the answer to that
+    DROP = 9  # nobody waits any more for the answer to that id; it comes nevertheless
 
 
 class Status(IntEnum):

@@ -184,7 +184,11 @@ class Lane:
         self._flying.update(batch)
         queue.flights += 1
         left = max(one.deadline for one in batch) - time.monotonic()
-        flight = Flight(found.version, len(batch), reply, lost)
+
+        def is_wanted() -> bool:
+            return not all(one.is_gone for one in batch)
+
+        flight = Flight(found.version, len(batch), reply, lost, is_wanted)
         peer.ask(flight, left, [one.items for one in batch], found.watch)
 
     async def _keep_looking(self) -> None:

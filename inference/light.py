@@ -26,15 +26,17 @@ class Refused(Exception):
     """The file is whole, but it is not taken; says why."""
 
 
-def check(file: Any) -> Any:
+def check(file: Any, allowed: int) -> Any:
     """The schema of the rows without dictionaries, which would change from part to part.
 
-    Raises Refused.
+    Raises Refused, also if the file says that it unpacks to more than so many bytes.
     """
     about, schema = file.metadata, file.schema_arrow
-    sizes = (about.row_group(n).total_byte_size for n in range(about.num_row_groups))
+    sizes = [about.row_group(n).total_byte_size for n in range(about.num_row_groups)]
     if max(sizes, default=0) > MOST_GROUP:
         raise Refused(f"a group of rows has more than {MOST_GROUP:,} bytes")
+    if sum(sizes) > allowed:
+        raise Refused(f"it unpacks to more than {allowed:,} bytes")
     if about.num_rows < 0:
         raise Refused(f"it says that it has {about.num_rows:,} rows")
     if not schema.names:

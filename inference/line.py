@@ -19,6 +19,7 @@ from inference import frames
 from inference.asked import strict_items
 from inference.caller import Caller
 from inference.frames import Answer, Status
+from inference.stop import Stopped
 from registry.errors import Problem
 
 log = logging.getLogger(__name__)
@@ -112,13 +113,12 @@ class Line:
     ) -> list[Answer]:
         """One answer for each list of items; no list's trouble touches another.
 
-        `until` is a moment of the monotonic clock, after which nobody waits.
+        `until` is a moment of the monotonic clock, after which nobody waits. Raises Stopped.
         """
         answers: list[Answer] = [(Status.ODD, b"")] * len(lists)
         asked = [(n, found) for n, one in enumerate(lists) if (found := read(one))]
         if time.monotonic() > until:
-            late = Problem("timeout", "The deadline has passed.")
-            return [_problem(late)] * len(lists)
+            raise Stopped
         if not asked:
             return answers
         try:
@@ -127,11 +127,18 @@ class Line:
             for n, some in asked:
                 answers[n] = _outputs(outputs[at : at + len(some)])
                 at += len(some)
+        except Stopped:
+            raise
         except Exception as error:
             failed = _problem(_why(error, version))
             for n, _ in asked:
                 answers[n] = failed
         return answers
+
+    def late(self, count: int) -> list[Answer]:
+        """What so many lists are answered for which nobody waits any more."""
+        late = Problem("timeout", "The deadline has passed.", retry_after=2)
+        return [_problem(late)] * count
 
     def is_quick(self, version: int, count: int) -> bool:
         """Whether so many lists take no longer than waking another thread is worth."""

@@ -11,6 +11,7 @@ from functools import cache
 
 from inference import engines
 from inference.cache import Facts, Loaded
+from inference.spare import ONE_THREAD
 from registry import formats, recipes, store
 from registry.errors import Problem
 from registry.models import ModelVersion
@@ -72,6 +73,12 @@ def device() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def hold_libraries_to_one_thread() -> None:
+    """Those that are imported from now on: numpy reads this only then."""
+    for name in ONE_THREAD:
+        os.environ.setdefault(name, "1")
 
 
 def use_one_thread() -> None:

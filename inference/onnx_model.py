@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
+import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 import onnxruntime
 
-from inference import onnx_items
+from inference import onnx_items, stop
 from inference.onnx_items import EXAMPLE, Array, Field, Rows
 from inference.onnx_tensors import Graph, Tensor
 from registry.errors import BadItem, Problem
@@ -126,20 +126,11 @@ class Predictor:
 
     def _pass(self, given: dict[str, Array]) -> list[Any]:
         """One run of the graph. Raises BadItem if it has loops and does not come to an end."""
-        if not self.has_loop:
-            return list(self.session.run(self.outputs, given))
-        options = onnxruntime.RunOptions()
-        stop = threading.Timer(LONGEST, setattr, (options, "terminate", True))
-        stop.daemon = True
-        stop.start()
+        longest = LONGEST if self.has_loop else math.inf
         try:
-            return list(self.session.run(self.outputs, given, options))
-        except Exception:
-            if options.terminate:
-                raise Endless(f"The graph did not end within {LONGEST:g} s.") from None
-            raise
-        finally:
-            stop.cancel()
+            return stop.run(self.session, self.outputs, given, longest)
+        except stop.TooLong:
+            raise Endless(f"The graph did not end within {LONGEST:g} s.") from None
 
 
 def _open(model: str | bytes) -> Any:

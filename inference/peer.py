@@ -22,14 +22,20 @@ Reply = Callable[[float, Sequence[Answer]], None]
 
 
 class Flight:
-    """A batch that was sent and is not answered yet."""
+    """A batch that was sent and is not answered yet; `is_wanted` says whether anybody waits."""
 
-    __slots__ = ("count", "lost", "reply", "version")
+    __slots__ = ("count", "is_wanted", "lost", "reply", "version")
 
     def __init__(
-        self, version: int, count: int, reply: Reply, lost: Callable[[], None]
+        self,
+        version: int,
+        count: int,
+        reply: Reply,
+        lost: Callable[[], None],
+        is_wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         self.version, self.count, self.reply, self.lost = version, count, reply, lost
+        self.is_wanted = is_wanted
 
 
 class Peer(asyncio.Protocol):
@@ -91,9 +97,12 @@ class Peer(asyncio.Protocol):
         )
 
     def look(self, now: float) -> None:
-        """Ask for a sign of life; without one its batches go elsewhere."""
+        """Ask for a sign of life, without which its batches go elsewhere; drop what nobody wants."""
         if self._transport is None:
             return
+        for number, flight in self.flights.items():
+            if not flight.is_wanted():
+                self._transport.write(frames.frame(Kind.DROP, number))
         if self._pinged_at is None:
             self._pinged_at = now
             self._transport.write(frames.frame(Kind.PING, 0))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from inference import outline
+from inference import outline, stop
 from inference.cache import Facts, Loaded
 from inference.loading import use_one_thread
 from inference.signature import why_unfit
@@ -34,7 +34,7 @@ def answer(
 ) -> list[dict[str, Any]]:
     """One answer for each item, in order: the model's output, or `{error: {code, detail}}`.
 
-    Nothing that an item does raises here, and no answer holds a path or a trace.
+    Nothing that an item does raises here, and no answer holds a path or a trace. Raises Stopped.
     """
     batch = batch or facts.batch or BATCH
     answers: list[dict[str, Any]] = []
@@ -90,7 +90,7 @@ def together(some: Sequence[Encoded]) -> Encoded:
 def predict(
     model: Loaded, encoded: Encoded, facts: Facts, *, batch: int = 0
 ) -> list[dict[str, Any]]:
-    """The second half, `batch` items a pass; perhaps in another thread."""
+    """The second half, `batch` items a pass; perhaps in another thread. Raises Stopped."""
     good, answers = encoded.good, list[dict[str, Any]]()
     batch = batch or len(good) or 1
     with _ready_to_compute(model):
@@ -123,6 +123,7 @@ def _encoded(model: Loaded, items: Sequence[Any]) -> list[Any]:
 
 def _predict(model: Loaded, encoded: list[Any], name: str) -> list[dict[str, Any]]:
     """Predict all at once; if that fails, by halves, so that only the culprits go without."""
+    stop.look()
     try:
         outputs = model.predict(encoded)
         if len(outputs) != len(encoded):
@@ -130,6 +131,8 @@ def _predict(model: Loaded, encoded: list[Any], name: str) -> list[dict[str, Any
         if _are_numbers(outputs):
             return outputs
         return [_sound(output, name) for output in outputs]
+    except stop.Stopped:
+        raise
     except Exception as error:
         if len(encoded) == 1:
             problem = error if isinstance(error, BadItem) else INTERNAL

@@ -7,31 +7,30 @@ import logging
 import os
 import signal
 import subprocess
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from registry import confined
+from registry import confined, turns
 from registry.errors import BadData, Problem
 
 log = logging.getLogger(__name__)
 
 MODULE = "inference.unpack"
-MEMORY = 1024**3  # bytes beyond those that the process has before it reads
+MEMORY = 512 * 1024**2  # bytes beyond those that the process has before it reads
+RATIO = 100  # unpacked to the file; a dictionary's values may be there a million times
+HARMLESS = 1024**3  # bytes that any file may unpack to, whatever the ratio
 PROCESSOR = 900  # seconds, for all of a file
 LOOK_PROCESSOR = 20  # seconds, for its first rows
 LOOK_WRITTEN = 256 * 1024**2  # bytes
 LOOK_LONGEST = 60.0  # seconds on a clock
-LOOKS = 2  # at once in one process
+LOOKS = UNPACKS = 2  # at once on a machine
 PATIENCE = 10.0  # seconds to wait for a turn
 BUSY_FOR = 5  # seconds
 ASKED_TO_STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 # So that what is asked for and what is taken are one, and the limit hits the right one.
 VARIABLES = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
-
-_turns = threading.BoundedSemaphore(LOOKS)
 
 
 @dataclass(frozen=True)
@@ -44,10 +43,16 @@ class Look:
 
 def look(path: Path, count: int) -> Look:
     """Raises BadData, FileNotFoundError, and Problem `busy` if too many are looked at."""
+    try:
+        with turns.turn("parquet-look", LOOKS, seconds=PATIENCE):
+            return _look(path, count)
+    except TimeoutError:
+        raise _busy("Other Parquet files are being looked at") from None
+
+
+def _look(path: Path, count: int) -> Look:
     import pyarrow
 
-    if not _turns.acquire(timeout=PATIENCE):
-        raise _busy("Other Parquet files are being looked at")
     made = os.memfd_create("rows")
     try:
         order = {
@@ -55,6 +60,7 @@ def look(path: Path, count: int) -> Look:
             "target": f"/dev/fd/{made}",
             "every": count,
             "count": count,
+            "allowed": _allowed(path),
             "written": LOOK_WRITTEN,
             "processor": LOOK_PROCESSOR,
         }
@@ -66,26 +72,28 @@ def look(path: Path, count: int) -> Look:
             return Look(found["rows"], pyarrow.ipc.open_file(file).read_all())
     finally:
         os.close(made)
-        _turns.release()
 
 
 def unpack(
     path: Path, target: Path, every: int, written: int, tick: Callable[[], object]
 ) -> tuple[int, list[int]]:
-    """Write the rows to `target` as an Arrow file of at most `written` bytes; the number of rows,
-    and the number of the batch in which each `every` rows begin.
+    """Write the rows to `target` as an Arrow file of at most `written` bytes, or fewer as its own
+    size has it; the number of rows, and the number of the batch in which each `every` rows begin.
 
     `tick` is called meanwhile; if it raises, that is the end. Raises BadData and OSError.
     """
+    allowed = _allowed(path)
     order = {
         "path": str(path),
         "target": str(target),
         "every": every,
         "count": None,
-        "written": written,
+        "allowed": allowed,
+        "written": min(written, allowed),
         "processor": PROCESSOR,
     }
-    found = _run(order, tick=tick)
+    with turns.turn("parquet-unpack", UNPACKS, tick=tick):
+        found = _run(order, tick=tick)
     return found["written"], found["starts"]
 
 
@@ -106,6 +114,10 @@ def _run(order: Mapping[str, Any], **options: Any) -> dict[str, Any]:
     if "error" in found:
         raise _bad(found["error"])
     return found
+
+
+def _allowed(path: Path) -> int:
+    return max(HARMLESS, RATIO * path.stat().st_size)
 
 
 def _how(ended: confined.Ended, processor: int) -> str:

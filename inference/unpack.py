@@ -1,8 +1,8 @@
 """Unpacks a stranger's Parquet file into an Arrow file of light parts; says how that went as JSON.
 
 A process of its own: `python -m inference.unpack PARENT ORDER`, where ORDER is JSON with `path`,
-`target`, `every` (rows of a part), `count` (rows in all, perhaps null), `memory` and `written`
-(bytes), `processor` (seconds).
+`target`, `every` (rows of a part), `count` (rows in all, perhaps null), `allowed` (bytes that the
+file may say it unpacks to), `memory` and `written` (bytes), `processor` (seconds).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def work(order: dict[str, Any]) -> dict[str, Any]:
     begins), or `error` or `errno`."""
     try:
         file = parquet.ParquetFile(order["path"], memory_map=True)
-        schema, said = light.check(file), file.metadata.num_rows
+        schema, said = light.check(file, order["allowed"]), file.metadata.num_rows
         with (
             pyarrow.OSFile(order["target"], "wb") as out,
             pyarrow.ipc.new_file(out, schema) as writer,

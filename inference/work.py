@@ -14,9 +14,10 @@ from typing import Any
 from inference.bulk import Answerer, Answers, Batch
 from inference.chunk import Chunk
 from inference.claims import Claims
-from inference.flow import Flow
+from inference.flow import Flow, Then
 from inference.part import Part, ShardFile, piece
 from inference.spread import Spread, cores
+from inference.stop import Stop, Stopped
 from registry.errors import BadData
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,9 @@ CLOSED_AT_ONCE = 2  # shards that are put on the disk while the next are written
 CHUNKS_BEHIND = 4  # chunks that wait for the disk
 SALVAGED_WITHIN = 0.3  # seconds, for what is predicted when the work ends early
 QUICK = 0.03  # seconds of a pass that needs no thread of its own
+AT_ONCE = (
+    1.0  # seconds after which such a one begins again in one, to be looked at meanwhile
+)
 
 
 @dataclass
@@ -158,15 +162,23 @@ class Work:
         for chunk in self._chunks(first, count, answer):
             at += len(chunk)
             then = partial(self._answered, shard, chunk)
-            if self._is_quick:
-                # Two threads that are both in Python hand over its lock again and again.
-                self._flow.drain()
-                then(self._predicted(answer, chunk))
-            else:
+            if not (self._is_quick and self._is_answered_here(answer, chunk, then)):
                 self._flow.push(chunk, then)
         if at != count:
             raise BadData(f"it has {first + at} rows, not {batch.count}")
         self._flow.behind(partial(self._ended, shard))
+
+    def _is_answered_here(self, answer: Answerer, chunk: Chunk, then: Then) -> bool:
+        """Two threads that are both in Python hand over its lock again and again."""
+        self._flow.drain()
+        try:
+            with Stop(time.monotonic() + AT_ONCE):
+                answers = self._predicted(answer, chunk)
+        except Stopped:
+            self._is_quick = False
+            return False
+        then(answers)
+        return True
 
     def _answered(self, shard: Open, chunk: Chunk, answers: Answers) -> None:
         shard.failed += sum(["error" in one for one in answers])

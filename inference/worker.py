@@ -71,6 +71,7 @@ class Worker:
         """Offer this host's lane, and the line for online requests."""
         # Decoded items are many and have no cycles: the usual 700 cost a tenth of a batch.
         gc.set_threshold(memory.COLLECT_EVERY)
+        loading.hold_libraries_to_one_thread()
         memory.share_arenas()
         memory.hold_to_share()
         self._membership = Membership(

@@ -18,10 +18,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from registry.errors import Problem
-from training.bundle_head import CONFIG, FORMAT, read_head
+from training.bundle_head import CONFIG, FORMAT, WEIGHTS, read_head
 from training.checkpoints import fsync_directory
 
-WEIGHTS = "model.safetensors"
 SIGNATURE, METRICS = "signature.json", "metrics.json"
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import OperationalError
 
-from inference import batch, batches, shards
+from inference import batch, batches, shards, stop, work
 from inference.batch import BatchRun
 from inference.cache import ModelCache
 from inference.forms import FORMS
@@ -138,6 +139,37 @@ def test_a_cancel_is_honoured_between_chunks(
     assert task.state == State.CANCELLED
     assert len(tiny.Predictor.batches) == 2
     assert not (store.task_path(task.pk) / "files" / "results.jsonl").exists()
+
+
+def test_a_cancel_is_seen_while_a_pass_takes_long_that_was_quick_before(
+    placed: Callable[..., Task], cache: ModelCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "AT_ONCE", 0.1)
+    task, predict = placed(*range(40)), tiny.Predictor.predict
+    where: list[str] = []
+
+    def predict_or_hang(self: Any, encoded: list[float]) -> list[dict[str, Any]]:
+        if len(self.batches) < 4:
+            return predict(self, encoded)
+        where.append(threading.current_thread().name)
+        while True:
+            stop.look()
+            time.sleep(0.01)
+
+    def cancel() -> bool:
+        if len(where) < 2:
+            return False
+        row = Task.objects.get(pk=task.pk)
+        if row.cancel_requested_at is None:
+            row.request_cancel()
+        return True
+
+    monkeypatch.setattr(tiny.Predictor, "predict", predict_or_hang)
+    run(task, cache, is_revoked=cancel)
+    assert task.state == State.CANCELLED
+    here, other = where
+    assert here == threading.current_thread().name
+    assert other.startswith("shard-network")
 
 
 def test_a_cancel_wins_over_a_result_that_is_ready(

@@ -18,7 +18,9 @@ from inference.cache import Facts
 from registry import clock, publish, recipes, store
 from registry.models import Model
 from tests.inference import light, onnx_files, tiny
+from tests.training import affinity_case
 from tests.training.tabular_files import MIXED, QUICK, mixed_rows, train, write_csv
+from training.recipes.affinity.predictor import Predictor
 
 ITEM = {"x": [0.5] * onnx_files.WIDTH}
 # What trains, converts, measures or reads tables, and is needed by none who answers.
@@ -130,6 +132,49 @@ def test_a_tabular_model_on_onnx_runtime_answers_alike_without_torch(
     answers, names = run(BEGIN, serve, LIST, arguments=arguments)
     assert answers == eager
     assert not set(HEAVY) & set(names)
+
+
+@pytest.mark.slow
+def test_an_affinity_model_answers_alike_without_torch_on_no_engine_at_all(
+    db: None, tmp_path: Path
+) -> None:
+    data = affinity_case.write(tmp_path / "data.csv", affinity_case.rows(200))
+    made = affinity_case.train(tmp_path, data).output
+    aside = store.aside()
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(made, aside)
+    digest, size = store.publish_model(aside)
+    facts = Facts(1, "affinity:1", "affinity", digest, size, {})
+    items = [*affinity_case.rows(20), {"smiles": "CCO", "sequence": "MK9"}, 3]
+    serve = SERVE.replace("light", "affinity").replace(
+        "tests.inference.affinity", "training.recipes.affinity.recipe"
+    )
+    arguments = json.dumps(asdict(facts)), json.dumps(items)
+    answers, names = run(BEGIN, serve, LIST, arguments=arguments)
+    assert not set(HEAVY) - {"rdkit"} & set(names)
+    by_torch = Predictor.load(store.model_path(digest))
+    wanted = predictor.answer(by_torch, items, facts)
+    for one, other in zip(answers, wanted, strict=True):
+        assert one.keys() == other.keys()
+        for name in {"affinity", "uncertainty"} & set(one):
+            assert one[name] == pytest.approx(other[name], rel=1e-5, abs=1e-5)
+    assert [one["error"]["code"] for one in answers[-2:]] == ["bad_item"] * 2
+
+
+def test_where_there_is_a_gpu_a_predictor_that_needs_no_engine_is_loaded_with_torch(
+    facts: Facts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Whole(light.Light):
+        def predict(self, encoded: list[Any]) -> list[dict[str, Any]]:
+            return []
+
+    whole = classmethod(lambda cls, directory: Whole())
+    monkeypatch.setattr(light.Predictor, "without_torch", whole)
+    eager = replace(facts, engine=engines.EAGER, engine_sha256="")
+    monkeypatch.setattr(engines, "GPU_DRIVER", tmp_path / "none")
+    assert isinstance(loading.load(eager), Whole)
+    monkeypatch.setattr(engines, "GPU_DRIVER", tmp_path)
+    assert isinstance(loading.load(eager), light.Predictor)
 
 
 def test_a_file_that_is_not_the_measured_one_is_not_run_and_torch_answers(

@@ -10,6 +10,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -27,7 +28,7 @@ from inference.cache import ModelCache
 from inference.ending import Ended
 from inference.sources.arrow import Parquet
 from inference.texts import Typed
-from registry import confined, store
+from registry import confined, store, turns
 from registry.errors import BadData
 from registry.models import ModelVersion, Node, Task, Upload
 from registry.scheduler import dispatch
@@ -146,6 +147,31 @@ def test_a_dictionary_of_one_long_text_is_refused_once_it_is_too_much(
     assert "unpacks to more than 104,857,600 bytes" in refused(content, by_look=False)
 
 
+def test_what_a_file_may_unpack_to_is_told_by_its_size(
+    refused: Callable[..., str],
+    unpacked: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(strange, "HARMLESS", 50 * MIB)
+    text = refused(bomb(), by_look=False, written=10_000 * MIB)
+    assert "unpacks to more than 52,428,800 bytes" in text
+    content = bomb(rows=10)
+    assert "unpacks to more than 52" in refused(content, by_look=False)
+    assert unpacked(bomb(rows=4))[0] == 4
+    monkeypatch.setattr(strange, "RATIO", 70 * MIB // len(content))
+    monkeypatch.setattr(strange, "HARMLESS", 0)
+    assert unpacked(bomb(rows=5))[0] == 5
+
+
+def test_a_file_that_says_itself_that_it_unpacks_to_too_much_makes_no_task(
+    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strange, "HARMLESS", MIB)
+    content = written({"x": [0.0] * 200_000}, compression="zstd", use_dictionary=False)
+    assert len(content) < MIB / strange.RATIO
+    assert "it unpacks to more than 1,048,576 bytes" in refused(content)
+
+
 def test_of_a_dictionary_of_one_long_text_only_few_rows_are_looked_at(
     tmp_path: Path,
 ) -> None:
@@ -237,6 +263,7 @@ def test_a_file_that_ends_early_or_has_a_wrong_bit_is_read_or_refused(
         "every": 20,
         "count": None,
         "memory": strange.MEMORY,
+        "allowed": 10 * MIB,
         "written": 10 * MIB,
         "processor": 40,
     }
@@ -428,12 +455,12 @@ def test_it_dies_with_its_parent(tmp_path: Path) -> None:
     program = (
         "from inference import strange; from pathlib import Path;"
         "strange.MODULE = 'tests.inference.unpack_badly';"
-        "strange.unpack(Path('a'), Path('b'), 1, 1, lambda: None)"
+        "strange.unpack(Path('manage.py'), Path('b'), 1, 1, lambda: None)"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", program],
         cwd=confined.ROOT,
-        env={**os.environ, "LANG": "sleep"},
+        env={**os.environ, "LANG": "sleep", "COMPASS_DATA_DIR": str(tmp_path)},
     )
     try:
         there = psutil.Process(parent.pid)
@@ -524,10 +551,32 @@ def test_only_so_many_files_are_looked_at_at_once(
 ) -> None:
     monkeypatch.setattr(strange, "PATIENCE", 0.01)
     dataset = upload("d.parquet", written({"x": [1]}))
-    with strange._turns, strange._turns:
+    looks = [turns.turn("parquet-look", strange.LOOKS) for _ in range(strange.LOOKS)]
+    with ExitStack() as taken:
+        for one in looks:
+            taken.enter_context(one)
         response = api.post(BATCH, {"model": "tiny", "dataset": dataset}, format="json")
     assert (response.status_code, response.json()["code"]) == (503, "busy")
     assert int(response["Retry-After"]) > 0
+
+
+def test_so_many_files_are_unpacked_at_once_and_a_cancel_is_seen_in_line(
+    tmp_path: Path, badly: Callable[[str], None]
+) -> None:
+    badly("sleep")  # if it got its turn
+
+    def tick() -> None:
+        raise Ended("cancel")
+
+    path = tmp_path / "d.parquet"
+    path.write_bytes(written({"x": [1]}))
+    with ExitStack() as taken:
+        for _ in range(strange.UNPACKS):
+            turn = turns.turn("parquet-unpack", strange.UNPACKS)
+            taken.enter_context(turn)
+        with pytest.raises(Ended):
+            strange.unpack(path, tmp_path / "x", 1, MIB, tick)
+        assert children() == []
 
 
 def test_a_bomb_behind_good_rows_fails_its_task_in_words(

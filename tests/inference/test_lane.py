@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from inference import crew, lane, peer, requests
+from inference import crew, lane, peer, requests, stop
 from inference.frames import Status
 from inference.lane import Lane
 from inference.line import Line
@@ -278,6 +278,33 @@ def test_what_a_client_left_is_not_computed(room: Room) -> None:
 
     room.run(play)
     assert 7 not in [item for batch in worker.batches for item in batch[1:]]
+
+
+def test_what_all_clients_left_is_stopped_while_it_is_computed(room: Room) -> None:
+    worker, stopped = room.worker("one"), threading.Event()
+
+    def predict(version: int, items: Any) -> list[dict[str, Any]]:
+        worker.batches.append([version, *items])
+        while version == SLOW.version and not worker.gate.wait(0.01):
+            try:
+                stop.look()
+            except stop.Stopped:
+                stopped.set()
+                raise
+        return [{"y": 2 * one} for one in items]
+
+    worker.line._predict = predict
+
+    async def play(one: Lane) -> None:
+        stays, left = Asked(one, "slow", 1), Asked(one, "slow", 2)
+        await until(lambda: len(worker.batches) == 2)
+        left.request.is_gone = True
+        await until(stopped.is_set)
+        assert await Asked(one, "quick", 3).outputs() == [{"y": 6}]
+        worker.gate.set()
+        assert await stays.outputs() == [{"y": 2}]
+
+    room.run(play)
 
 
 def test_when_a_worker_dies_another_answers(room: Room) -> None:

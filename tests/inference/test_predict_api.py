@@ -11,6 +11,7 @@ from rest_framework.test import APIClient
 
 from inference import gateway, worker
 from inference.frames import Status
+from inference.stop import Stopped
 from registry import store
 from registry.models import ModelVersion, Node
 from tests.conftest import client_of
@@ -188,7 +189,9 @@ def test_the_worker_drops_what_nobody_waits_for(
     version: ModelVersion, here: worker.Worker
 ) -> None:
     past = monotonic() - 1
-    status, answer = here._line.answer(version.pk, [b'[{"x": 1}]'], past)[0]
+    with pytest.raises(Stopped):
+        here._line.answer(version.pk, [b'[{"x": 1}]'], past)
+    [(status, answer)] = here._line.late(1)
     assert status == Status.PROBLEM
     assert json.loads(answer)["code"] == "timeout"
     assert tiny.Predictor.batches == []

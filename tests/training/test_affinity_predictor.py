@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from registry.errors import BadItem
 from tests.training.affinity_case import Training, rows, train, write
 from training.bundle import load_bundle
+from training.recipes.affinity.plain import gelu
 from training.recipes.affinity.predictor import Cache, Entity, Predictor
 from training.recipes.affinity.recipe import INPUTS, OUTPUTS
 
@@ -78,11 +78,37 @@ def test_weights_stay_in_the_mapped_file_so_that_workers_share_its_pages(
     one = Predictor.load(here)
     one.predict([one.encode(item) for item in rows()[:3]])
     ranges = mapped((here / "model.safetensors").resolve())
-    weights = [*one.ensemble.state_dict().values(), one.coefficients]
-    assert len(weights) > 10
-    for tensor in weights:
-        assert tensor.dtype == torch.float32
-        assert any(tensor.data_ptr() in some for some in ranges)
+    weights = [one.numpy() for one in one.networks.ensemble.state_dict().values()]
+    plain = Predictor.without_torch(here)
+    plain.predict([plain.encode(item) for item in rows()[:3]])
+    ranges += mapped((here / "model.safetensors").resolve())
+    weights += [one.coefficients, plain.coefficients, *plain.networks.weights.values()]
+    assert len(weights) > 20
+    for values in weights:
+        assert values.dtype == np.float32
+        assert any(values.ctypes.data in some for some in ranges)
+
+
+def test_without_torch_it_answers_alike(
+    trained: Training, predictor: Predictor
+) -> None:
+    items = [*rows()[:150], {"smiles": "CCCCCCCCBr", "sequence": "MKVLAAGELLKWYH"}]
+    plain = Predictor.without_torch(trained.output)
+    answers, wanted = (
+        one.predict([one.encode(item) for item in items]) for one in (plain, predictor)
+    )
+    for one, other in zip(answers, wanted, strict=True):
+        for name in ("affinity", "uncertainty"):
+            assert one.pop(name) == pytest.approx(other.pop(name), rel=1e-5, abs=1e-5)
+        assert one == other
+
+
+def test_the_bends_of_the_networks_are_those_of_torch() -> None:
+    torch = pytest.importorskip("torch")
+    x = np.concatenate([np.linspace(-12, 12, 100_001), [0.0, -0.0, 1e4, -1e4]])
+    x = x.astype(np.float32)
+    wanted = torch.nn.functional.gelu(torch.from_numpy(x).double()).numpy()
+    np.testing.assert_allclose(gelu(x.copy()), wanted, rtol=1e-6, atol=1e-6)
 
 
 def test_an_answer_fits_the_signature(trained: Training, predictor: Predictor) -> None:
@@ -170,7 +196,7 @@ def test_a_cache_keeps_what_was_used_last() -> None:
 
     def make(name: str) -> Entity:
         made.append(name)
-        return Entity(name, False, torch.zeros(1), torch.zeros(1))
+        return Entity(name, False, np.zeros(1), np.zeros(1))
 
     cache = Cache(2)
     for name in ("a", "b", "a", "c", "a", "b"):

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """`columns` (int64) of a row of similarities, their centres, and one deviation for all."""
+    """`columns` (int64) of a row of similarities, their centres, and one deviation for all.
 
-    columns: Tensor
-    centre: Tensor
+    All are of torch, or all of numpy.
+    """
+
+    columns: Any
+    centre: Any
     deviation: float
 
-    def of(self, rows: Tensor) -> Tensor:
+    def of(self, rows: Any) -> Any:
         """Inputs [n, columns] from similarities [n, references]."""
         return (rows[:, self.columns] - self.centre) / self.deviation
 
 
 def find_inputs(known: Tensor, most: int, rng: np.random.Generator) -> Inputs:
     """Inputs from the similarities of the training entities to the references."""
+    import torch
+
     size = known.shape[1]
     chosen: NDArray[np.int64] = np.arange(size)
     if size > most:

@@ -1,33 +1,36 @@
-"""A trained affinity model that answers."""
+"""A trained affinity model that answers, by torch or without it."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from registry.errors import BadItem
-from training.bundle import Bundle, load_bundle
+from training.bundle_head import read_head, read_tensors
+from training.recipes.affinity import plain
 from training.recipes.affinity.chemistry import Ligands, canonical, read_smiles
 from training.recipes.affinity.inputs import Inputs
-from training.recipes.affinity.kernel import root
 from training.recipes.affinity.proteins import Alignments, Kmers, read_sequence
 from training.recipes.affinity.recipe import MAX_SEQUENCE, MAX_SMILES
 from training.recipes.affinity.scale import Blend, Scale, combine
-from training.recipes.affinity.towers import Ensemble, Shape, load_ensemble
+
+if TYPE_CHECKING:
+    from training.bundle import Bundle
+    from training.recipes.affinity import eager
 
 CACHE_BYTES = 64 * 2**20  # for each of both sides
-CHUNK = 4096  # pairs of one forward pass
+CHUNK = 256  # pairs of one forward pass, which stay in a core's cache
 NAMES = {"smiles": ("smiles", "ligand"), "sequence": ("sequence", "protein")}
 LIMITS = {"smiles": MAX_SMILES, "sequence": MAX_SEQUENCE}
+Values = NDArray[np.float32]
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -39,10 +42,10 @@ class Entity:
 
     name: str
     is_known: bool
-    row: Tensor
-    kernel: Tensor
+    row: Values
+    kernel: Values
     warning: str | None = None
-    seen: Tensor | None = None
+    seen: Values | None = None
 
 
 class Cache:
@@ -67,23 +70,22 @@ class Cache:
         return entity
 
 
-class Predictor:
+class Answering:
     """Encodes items `{smiles, sequence}` (or `{ligand, protein}`), and predicts many at once."""
 
-    def __init__(self, bundle: Bundle, device: str) -> None:
-        config, tensors = bundle.config, bundle.tensors
-        self.device = device
+    uses_torch = False
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        tensors: Mapping[str, NDArray[Any]],
+        networks: plain.Networks | eager.Networks,
+    ) -> None:
+        self.networks = networks
         self.known_ligands = frozenset(config["ligands"])
         self.known_proteins = {name: n for n, name in enumerate(config["proteins"])}
         self.protein_rows = tensors.get("protein.rows")
         self.scale, self.blend = Scale(**config["scale"]), Blend(**config["blend"])
-        shape = Shape(**config["shape"])
-        weights = {
-            name.removeprefix("network."): tensor
-            for name, tensor in tensors.items()
-            if name.startswith("network.")
-        }
-        self.ensemble: Ensemble = load_ensemble(shape, weights, device)
         self.coefficients = tensors["kernel.coefficients"]
         self.kernel_mean = float(config["kernel_mean"])
         self.ligand_inputs, self.protein_inputs = (
@@ -100,7 +102,9 @@ class Predictor:
         is_aligned = config["protein_similarity"] == "alignment"
         self.proteins = Alignments(names) if is_aligned else Kmers(names)
         references = sum(self.coefficients.shape)
-        size = 4 * (2 * references + shape.members * (shape.width + shape.hidden)) + 512
+        shape = config["shape"]
+        seen = shape["members"] * (shape["width"] + shape["hidden"])
+        size = 4 * (2 * references + seen) + 512
         self.ligand_cache, self.protein_cache = (
             Cache(CACHE_BYTES // size),
             Cache(CACHE_BYTES // size),
@@ -110,11 +114,6 @@ class Predictor:
         self.nbytes = int(
             kept + self.ligands.nbytes + self.proteins.nbytes + 2 * CACHE_BYTES
         )
-
-    @classmethod
-    def load(cls, directory: Path, device: str = "cpu") -> Predictor:
-        """The model in `directory`. Raises Problem `model_unavailable`."""
-        return cls(load_bundle(directory), device)
 
     def encode(self, item: Any) -> tuple[Entity, Entity]:
         """Ligand and protein of an item. Raises BadItem that names what is wrong, and where."""
@@ -129,7 +128,6 @@ class Predictor:
             raise BadItem(f"sequence: {error}") from None
         return ligand, self.protein_cache.get(sequence, self._see_protein)
 
-    @torch.inference_mode()
     def predict(self, encoded: list[tuple[Entity, Entity]]) -> list[dict[str, Any]]:
         """One answer for each encoded item; what stands beside an item changes nothing."""
         answers: list[dict[str, Any]] = []
@@ -140,13 +138,13 @@ class Predictor:
     def _predict(self, encoded: list[tuple[Entity, Entity]]) -> list[dict[str, Any]]:
         ligands, i = _distinct(one for one, _ in encoded)
         proteins, j = _distinct(other for _, other in encoded)
-        ensemble = self.ensemble
-        left = self._see(ligands, self.ligand_inputs, ensemble.see_ligands)
-        right = self._see(proteins, self.protein_inputs, ensemble.see_proteins)
-        members = ensemble.pair(left[:, i], right[:, j]).cpu()
-        rows = torch.stack([one.kernel for one in ligands])
-        columns = torch.stack([one.kernel for one in proteins])
-        kernel = (rows[i] * columns[j]).sum(1).double().numpy() + self.kernel_mean
+        networks = self.networks
+        left = self._see(ligands, self.ligand_inputs, networks.see_ligands)
+        right = self._see(proteins, self.protein_inputs, networks.see_proteins)
+        members = networks.pair(left[:, i], right[:, j])
+        rows = np.stack([one.kernel for one in ligands])
+        columns = np.stack([one.kernel for one in proteins])
+        kernel = (rows[i] * columns[j]).sum(1).astype(np.float64) + self.kernel_mean
         is_known = np.array([a.is_known and b.is_known for a, b in encoded])
         values, spread = combine(
             self.scale.affinity(members), kernel, self.blend.weigh(is_known), self.scale
@@ -159,23 +157,21 @@ class Predictor:
         ]
 
     def _see(
-        self, entities: list[Entity], inputs: Inputs, see: Callable[[Tensor], Tensor]
-    ) -> Tensor:
+        self, entities: list[Entity], inputs: Inputs, see: Callable[[Values], Values]
+    ) -> Values:
         """Tower outputs [members, entities, size]; those not yet there are computed together."""
         fresh = [one for one in entities if one.seen is None]
         if fresh:
-            rows = inputs.of(torch.stack([one.row for one in fresh]))
-            for one, seen in zip(
-                fresh, see(rows.to(self.device)).unbind(1), strict=True
-            ):
-                one.seen = seen.clone()
-        return torch.stack([one.seen for one in entities if one.seen is not None], 1)
+            seen = see(inputs.of(np.stack([one.row for one in fresh])))
+            for n, one in enumerate(fresh):
+                one.seen = seen[:, n].copy()
+        return np.stack([one.seen for one in entities if one.seen is not None], 1)
 
     def _read_ligand(self, smiles: str) -> Entity:
         molecule = read_smiles(smiles)
 
         def make(name: str) -> Entity:
-            row = torch.from_numpy(self.ligands.compare(molecule))
+            row = self.ligands.compare(molecule)
             warning = "the ligand has several parts" if "." in name else None
             return Entity(name, name in self.known_ligands, row, row, warning)
 
@@ -186,9 +182,46 @@ class Predictor:
         if place is not None and self.protein_rows is not None:
             row = self.protein_rows[place]
         else:
-            row = torch.from_numpy(self.proteins.compare(sequence))
-        kernel = self.coefficients @ root(row)
+            row = self.proteins.compare(sequence)
+        kernel = self.coefficients @ np.sqrt(np.maximum(row, 0))
         return Entity(sequence, place is not None, row, kernel)
+
+
+class Predictor(Answering):
+    """The same with its networks on torch."""
+
+    uses_torch = True
+
+    def __init__(self, bundle: Bundle, device: str) -> None:
+        from training.recipes.affinity import eager
+        from training.recipes.affinity.towers import Shape, load_ensemble
+
+        shape = Shape(**bundle.config["shape"])
+        ensemble = load_ensemble(shape, _of_networks(bundle.tensors), device)
+        tensors = {name: one.numpy() for name, one in bundle.tensors.items()}
+        super().__init__(bundle.config, tensors, eager.Networks(ensemble, device))
+
+    @classmethod
+    def load(cls, directory: Path, device: str = "cpu") -> Predictor:
+        """The model in `directory`. Raises Problem `model_unavailable`."""
+        from training.bundle import load_bundle
+
+        return cls(load_bundle(directory), device)
+
+    @classmethod
+    def without_torch(cls, directory: Path) -> Answering:
+        """The model on the CPU; it needs no engine beside it."""
+        config, tensors = read_head(directory)["config"], read_tensors(directory)
+        networks = plain.Networks(_of_networks(tensors), config["shape"]["width"])
+        return Answering(config, tensors, networks)
+
+
+def _of_networks(tensors: Mapping[str, T]) -> dict[str, T]:
+    return {
+        name.removeprefix("network."): tensor
+        for name, tensor in tensors.items()
+        if name.startswith("network.")
+    }
 
 
 def _text(item: Any, name: str) -> str:

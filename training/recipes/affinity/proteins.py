@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 LETTERS = frozenset("ACDEFGHIKLMNPQRSTVWYXBZUOJ")
@@ -51,6 +50,8 @@ class Kmers:
 
     def compare_many(self, sequences: Sequence[str]) -> NDArray[np.float32]:
         """The same of several at once, [sequences, references]."""
+        import torch  # whose threads share it, as those of a training
+
         mine = torch.from_numpy(np.stack([words(one) for one in sequences]))
         rows: NDArray[np.float32] = (mine @ torch.from_numpy(self.table)).numpy()
         return np.clip(rows, 0, 1)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from training.recipes.affinity.pairs import Cells
 
@@ -29,9 +28,9 @@ class Scale:
         """Affinities in standard units."""
         return (affinity - self.mean) / self.deviation
 
-    def affinity(self, standard: Tensor) -> Vector:
-        """Back from standard units."""
-        values: Vector = standard.double().numpy() * self.deviation + self.mean
+    def affinity(self, standard: Any) -> Vector:
+        """Back from standard units, of an array or a tensor."""
+        values: Vector = np.asarray(standard, np.float64) * self.deviation + self.mean
         return values
 
     def above_floor(self, affinity: Vector) -> Vector:
