@@ -11,7 +11,7 @@ from functools import cache
 
 from inference import engines
 from inference.cache import Facts, Loaded
-from inference.spare import ONE_THREAD
+from inference.standby import ONE_THREAD
 from registry import formats, recipes, store
 from registry.errors import Problem
 from registry.models import ModelVersion
