@@ -9,10 +9,11 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 
-from registry import arrays, scheduler
+from registry import arrays, dependencies, orders, scheduler
 from registry.models import Attempt, Model, Node, Stale, Task
 from registry.models.life import Life
 from registry.states import FINAL, State
+from registry.submission import accept
 from tests.conftest import Messages, make_node
 from tests.registry.lives import again, bring
 from tests.registry.race import race
@@ -221,3 +222,19 @@ def test_an_array_never_ends_before_an_element_that_is_retried(
         arrays.settle()
         assert again(element).state == State.PENDING
         assert again(head).state not in FINAL
+
+
+def test_a_submit_that_depends_on_a_task_beside_its_removal_is_met_or_refused(
+    node: Node, alice: User, submit: Submit
+) -> None:
+    for _ in range(10):
+        first = bring(submit(), State.COMPLETED, node)
+
+        def depend(pk: int = first.pk) -> Task:
+            with transaction.atomic():
+                on = dependencies.check(alice, {"afterok": [pk]})
+                return accept(kind="train", lane="cpu", owner=alice, depends_on=on)
+
+        result, removed = race([depend, lambda one=first: orders.purge(one)])
+        assert removed is None
+        assert isinstance(result, Task) or result.code == "unknown_task", result
