@@ -110,8 +110,8 @@ class Watch:
         self._latest = [
             {
                 "index": gpu["index"],
-                "name": gpu["name"],
-                "uuid": gpu["uuid"],
+                "name": plain.text(gpu["name"]),
+                "uuid": plain.text(gpu["uuid"]),
                 "memory": gpu["memory"],
                 "free": gpu["free"],
                 "busy": busy(gpu, own),

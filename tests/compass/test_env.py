@@ -51,6 +51,16 @@ def test_every_wrong_setting_is_reported_at_once(
     assert all(line.partition(":")[2].strip() for line in lines)
 
 
+def test_a_name_of_a_node_fits_the_columns_that_it_goes_into(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COMPASS_NODE_NAME", "a" * 80)
+    assert env.read().node_name == "a" * 80
+    monkeypatch.setenv("COMPASS_NODE_NAME", "a" * 81)
+    with pytest.raises(env.BadEnvironment, match="COMPASS_NODE_NAME"):
+        env.read()
+
+
 def test_a_data_directory_that_cannot_be_made_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -153,11 +153,11 @@ def test_a_host_without_either_has_none(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.django_db
-def test_a_process_whose_name_is_no_text_keeps_no_node_from_beating(
+def test_names_that_are_no_texts_keep_no_node_from_beating(
     submit: Callable[..., Task],
 ) -> None:
     one = gpu(10)
-    one["processes"][0]["name"] = "a\udcff\x00"
+    one["processes"][0]["name"] = one["name"] = "a\udcff\x00"
     inventory = NoGpus()
     inventory.gpus = lambda: [one]  # type: ignore[method-assign]
     node, task = make_node(), submit()
