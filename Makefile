@@ -48,7 +48,8 @@ test: $(STAMP_DEV) ## All tests on SQLite, then the registry and the flows on Po
 	COMPASS_TEST_DATABASE=postgresql $(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not stack and not chaos" \
 		tests/registry tests/flows tests/chaos tests/training/test_supervisor.py tests/training/test_worker.py \
 		tests/training/test_reports.py tests/training/test_training_api.py \
-		tests/compass/test_changes.py tests/compass/test_lanes.py tests/inference/test_forget.py tests/inference/test_hands_run.py
+		tests/compass/test_changes.py tests/compass/test_lanes.py tests/inference/test_forget.py \
+		tests/inference/test_batch_run.py tests/inference/test_batch_api.py tests/inference/test_hands_run.py
 
 lint: $(STAMP_DEV) ## Style, types, direction of imports, missing migrations
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from setproctitle import setproctitle
 
-from registry.forks import die_with_parent
+from registry.forks import die_with_parent, leave, split
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -42,10 +42,7 @@ def fork(
     imported, and runs that function; the memory stays shared until it is written to. The
     child dies with the calling thread, and keeps no file open but its log and `held`.
     """
-    parent = os.getpid()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    child = os.fork()
+    child, parent = split()
     if child:
         return child
     code = 1
@@ -104,7 +101,5 @@ def _run(command: Sequence[str], main: Callable[[], object]) -> int:
 def _end(code: int) -> NoReturn:
     try:
         atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
     finally:
-        os._exit(code)
+        leave(code)

@@ -99,7 +99,7 @@ def read() -> Environment:
         "node_name": env.str(
             "NODE_NAME",
             _host_name(),
-            validate=validate.Regexp(r"[A-Za-z0-9_.-]{1,200}\Z"),
+            validate=validate.Regexp(r"[A-Za-z0-9_.-]{1,80}\Z"),
         ),
         "cpus": env.int("CPUS", _cpus(), validate=positive),
         "memory": env.int("MEMORY", _memory(), validate=positive),

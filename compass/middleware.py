@@ -42,14 +42,17 @@ class Counted:
 
 
 class RefuseNul:
-    """No address with a NUL reaches a view: PostgreSQL keeps none, and Django then fails."""
+    """No NUL of an address or a cookie reaches a view: PostgreSQL keeps none, and Django fails."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if "\x00" in request.path or "%00" in request.META.get("QUERY_STRING", ""):
-            return plain_problem(
-                request, Problem("malformed", "The address holds a NUL.")
-            )
-        return self.get_response(request)
+        query = request.META.get("QUERY_STRING", "")
+        if "\x00" in request.path or "%00" in query:
+            where = "address"
+        elif any("\x00" in value for value in request.COOKIES.values()):
+            where = "cookie"
+        else:
+            return self.get_response(request)
+        return plain_problem(request, Problem("malformed", f"The {where} holds a NUL."))

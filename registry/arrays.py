@@ -99,7 +99,8 @@ def submit(indexes: Indexes, **fields: Any) -> Task:
 
 def settle() -> None:
     """Bring each head to what its elements tell."""
-    heads = Task.objects.filter(array_size__isnull=False, finished_at=None).in_bulk()
+    open_ = Task.objects.filter(array_size__isnull=False, finished_at=None)
+    heads = open_.order_by("pk").in_bulk()
     if not heads:
         return
     counted: dict[int, Counter[str]] = {pk: Counter() for pk in heads}
@@ -109,7 +110,10 @@ def settle() -> None:
         counted[pk][state] = count
     for pk, head in heads.items():
         try:
-            _settle(head, counted[pk])
+            if any(counted[pk][state] for state in LIVE):
+                _settle(head, counted[pk])
+            else:
+                settle_one(head)
         except Stale:  # another pass was quicker
             continue
 
@@ -143,7 +147,7 @@ def retry(head: Task, *, start_over: bool = False) -> None:
     """Begin each failed or cancelled element again."""
     with transaction.atomic():
         head.retry(start_over=start_over)
-        ended = head.elements.filter(state__in=Move.RETRY.sources)
+        ended = head.elements.filter(state__in=Move.RETRY.sources).order_by("pk")
         keys = list(ended.select_for_update().values_list("pk", flat=True))
         ended.update(**as_new(start_over=start_over, held=head.held))
         _note(head.elements.all(), "retry", only=set(keys))
@@ -155,6 +159,7 @@ def pause(head: Task) -> list[Task]:
     Raises Stale if nothing of it runs or waits in line.
     """
     with transaction.atomic():
+        head.hold()
         waiting = head.elements.filter(state=State.PENDING, held=False)
         count = waiting.update(held=True, waiting_for=[PAUSED], estimated_start=None)
         asked = []
@@ -176,6 +181,7 @@ def pause(head: Task) -> list[Task]:
 def resume(head: Task) -> None:
     """Let go on what `pause` stopped. Raises Stale if nothing is."""
     with transaction.atomic():
+        head.hold()
         count = 0
         for element in head.elements.filter(state=State.PAUSED).order_by("pk"):
             try:
@@ -201,9 +207,11 @@ def forgo(head: Task, reason: str, message: str) -> None:
 
 
 def settle_one(head: Task) -> None:
-    """Bring this head to what its elements tell."""
-    counts = Counter(head.elements.values_list("state", flat=True))
-    _settle(head, counts)
+    """Bring this head to what its elements tell; held, so that none is retried meanwhile."""
+    with transaction.atomic():
+        head.hold()
+        counts = Counter(head.elements.values_list("state", flat=True))
+        _settle(head, counts)
 
 
 def _settle(head: Task, counts: Counter[str]) -> None:
@@ -238,7 +246,7 @@ def _end_waiting(
     head: Task, state: State, verb: str, reason: str, message: str, **more: Any
 ) -> None:
     """End all elements that wait, at once."""
-    waiting = head.elements.filter(state=State.PENDING)
+    waiting = head.elements.filter(state=State.PENDING).order_by("pk")
     keys = list(waiting.select_for_update().values_list("pk", flat=True))
     waiting.update(
         state=state,

@@ -6,9 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from django.db.models import Q
+from django.db import IntegrityError
+from django.db.models import Q, QuerySet
 
 from registry.errors import Problem
+from registry.locks import check_references
 from registry.models import Condition, Dependency, Stale, Task
 from registry.states import FINAL, State
 
@@ -56,11 +58,19 @@ def check(user: Any, asked: Mapping[str, Sequence[Any]]) -> Wanted:
 
 
 def attach(task: Task, wanted: Wanted) -> None:
-    """Hold the new task until those have ended; in the transaction that made it."""
+    """Hold the new task until those have ended; in the transaction that made it.
+
+    Raises Problem `unknown_task` if one was removed since it was looked up.
+    """
     Dependency.objects.bulk_create(
         Dependency(task=task, on=other, on_number=other.pk, condition=condition)
         for condition, other in wanted
     )
+    try:
+        check_references()
+    except IntegrityError:
+        text = "A task that it depends on has just been removed."
+        raise Problem("unknown_task", text, errors={"depends_on": [text]}) from None
     Task.objects.filter(pk=task.pk).update(waiting_for=sentences(wanted_of(task)))
 
 
@@ -80,13 +90,15 @@ def sentences(rows: Iterable[Dependency]) -> list[str]:
     return told + [f"And for {rest} more tasks."] * (rest > 0)
 
 
-def resolve() -> int:
-    """Let go the tasks whose wishes are met, and end those whose never can be; how many.
+def resolve(task: Task | None = None) -> int:
+    """Let go the tasks whose wishes are met, and end those whose never can be, or of them one
+    alone; how many.
 
     What ends here may decide others in turn, so it goes on until nothing is decided.
     """
     count = 0
-    while decided := _decide():
+    open_ = Dependency.objects.filter(met=None, **({"task": task} if task else {}))
+    while decided := _decide(open_):
         for task in Task.objects.filter(
             pk__in=decided, held=True, state=State.PENDING
         ).order_by("pk"):
@@ -94,12 +106,10 @@ def resolve() -> int:
     return count
 
 
-def _decide() -> set[int]:
-    """Note which open dependencies are met by now and which never will be."""
+def _decide(open_: QuerySet[Dependency]) -> set[int]:
+    """Note which of the open dependencies are met by now and which never will be."""
     ended = Q(on__state__in=FINAL) | Q(on=None)
-    rows = Dependency.objects.filter(ended, met=None).values_list(
-        "pk", "task", "condition", "on__state"
-    )
+    rows = open_.filter(ended).values_list("pk", "task", "condition", "on__state")
     verdicts: dict[bool, list[int]] = defaultdict(list)
     tasks = set()
     for pk, task, condition, state in rows:

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypedDict
 
 from django.conf import settings
 
-from registry import nvidia
+from registry import nvidia, plain
 from registry.resources import GIB
 
 log = logging.getLogger(__name__)
@@ -110,8 +110,8 @@ class Watch:
         self._latest = [
             {
                 "index": gpu["index"],
-                "name": gpu["name"],
-                "uuid": gpu["uuid"],
+                "name": plain.text(gpu["name"]),
+                "uuid": plain.text(gpu["uuid"]),
                 "memory": gpu["memory"],
                 "free": gpu["free"],
                 "busy": busy(gpu, own),
@@ -132,7 +132,8 @@ def busy(gpu: Gpu, own: Collection[int]) -> str:
     text = f"process {first['pid']} ({', '.join(filter(None, facts))})"
     if more := len(others) - 1:
         text += f" and {more} more"
-    return f"GPU {gpu['index']} is used by {text} outside Compass."
+    # The kernel lets a process call itself by bytes that are no text.
+    return plain.text(f"GPU {gpu['index']} is used by {text} outside Compass.")
 
 
 def _whole(told: Any) -> Gpu:

@@ -8,6 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from typing import NoReturn
 
 PR_SET_PDEATHSIG = 1
 
@@ -30,10 +31,7 @@ def fork(main: Callable[[], object]) -> int:
     It dies with the calling thread, and takes no signal to be its parent's. Call it only while
     this process has one thread: what another holds locked would stay so in the copy.
     """
-    parent = os.getpid()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    child = os.fork()
+    child, parent = split()
     if child:
         return child
     code = 1
@@ -48,8 +46,24 @@ def fork(main: Callable[[], object]) -> int:
     except BaseException:
         traceback.print_exc()
     finally:
-        try:
-            sys.stdout.flush()
-            sys.stderr.flush()
-        finally:
-            os._exit(code)
+        leave(code)
+
+
+def split() -> tuple[int, int]:
+    """Go on as two processes: the id of the child, which is 0 in the child, and the parent's."""
+    parent = os.getpid()
+    _flush()  # or both would write what waits
+    return os.fork(), parent
+
+
+def leave(code: int) -> NoReturn:
+    """End a copy of a process, without what its original does at its own end."""
+    try:
+        _flush()
+    finally:
+        os._exit(code)
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()

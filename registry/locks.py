@@ -19,3 +19,12 @@ def lock_until_commit(name: str) -> None:
                 "SELECT pg_advisory_xact_lock(%s, %s)",
                 [0x436F6D70, zlib.crc32(name.encode()) - 2**31],
             )
+
+
+def check_references() -> None:
+    """Look at foreign keys now, not first at the commit; what they name is kept until then.
+
+    Raises IntegrityError. On SQLite nobody else removes anything within a transaction.
+    """
+    if connection.vendor == "postgresql":
+        connection.check_constraints()

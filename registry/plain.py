@@ -1,4 +1,4 @@
-"""JSON of strangers that a database can keep: finite numbers, whole texts, no bombs."""
+"""JSON and texts of strangers that every database keeps: finite numbers, whole texts, no bombs."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ def read_object(content: bytes) -> dict[str, Any]:
         raise ValueError("it is not an object")
     _check(value, 0)
     return value
+
+
+def text(value: object) -> str:
+    """What it says, without a NUL, and with a ? for each half of a character."""
+    return str(value).replace("\x00", "").encode("utf-8", "replace").decode()
 
 
 def _check(value: Any, depth: int) -> None:

@@ -32,7 +32,8 @@ def accept(
             task = arrays.submit(array, held=held, **fields)
         if held:
             dependencies.attach(task, depends_on)
-            dependencies.resolve()
+            # Only this one: no row that another transaction may hold is waited for.
+            dependencies.resolve(task)
             task.refresh_from_db()
     return task
 

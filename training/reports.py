@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import transaction
 
-from registry import clock
+from registry import clock, plain
 from registry.models import Task
 from training.models import Metric
 
@@ -85,9 +85,11 @@ class Reports:
         )
 
     def _take_progress(self, values: dict[str, Any]) -> None:
-        before, now = self._progress.get("fraction") or 0.0, values.get("fraction")
-        if isinstance(now, int | float) and now < before:
-            return  # a resumed attempt has not yet caught up with what was shown
+        if "fraction" in values:
+            before = _number(self._progress.get("fraction")) or 0.0
+            now = values["fraction"] = _number(values["fraction"])
+            if now is not None and now < before:
+                return  # a resumed attempt has not yet caught up with what was shown
         self._progress |= {
             _text(name, 60): _finite(value)
             for name, value in values.items()
@@ -106,10 +108,10 @@ class Reports:
         for name, value in values.items():
             if not isinstance(value, int | float):
                 continue
-            finite = math.isfinite(value)
-            self._latest[_text(name, 60)] = float(value) if finite else None
-            if finite:
-                self._points[_text(name, 60), step] = float(value)
+            short, number = _text(name, 60), _number(value)
+            self._latest[short] = number
+            if number is not None:
+                self._points[short, step] = number
         self.is_new = True
 
 
@@ -122,7 +124,15 @@ def _finite(value: str | float | None) -> str | float | None:
     return value
 
 
+def _number(value: object) -> float | None:
+    """As a finite float; None for what is none, such as a whole number beyond all floats."""
+    if not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
+
+
 def _text(value: object, longest: int = 10_000) -> str:
-    """Text without NUL and half characters, which no database keeps."""
-    whole = str(value).replace("\x00", "").encode("utf-8", "replace").decode()
-    return whole[:longest]
+    return plain.text(value)[:longest]

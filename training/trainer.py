@@ -7,47 +7,21 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from registry.errors import Problem
 from training.checkpoints import Checkpoints
 from training.context import Context, Stopped
-from training.optimizers import clip_gradients, make_optimizer, rate_factor
+from training.learner import Learner
 from training.randomness import random_state, seed_everything, set_random_state
+from training.trainer_config import TrainerConfig
+
+__all__ = ["Trainer", "TrainerConfig"]
 
 REPORT_EVERY = 0.25  # seconds between two reports of progress
-
-
-@dataclass(frozen=True)
-class TrainerConfig:
-    """How to train.
-
-    `warmup` is the fraction of all steps in which the learning rate rises; `patience` is in
-    epochs without a better `monitor`; `keep` says whose weights the module has in the end.
-    `accumulation` batches make one step. Precision `auto` is bfloat16 (or float16 with a scaled
-    loss) on a GPU, and float32 elsewhere.
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float = 0.0
-    optimizer: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
-    schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
-    warmup: float = 0.1
-    clip_norm: float | None = None
-    accumulation: int = 1
-    patience: int | None = None
-    seed: int = 0
-    precision: Literal["auto", "full"] = "auto"
-    monitor: str = "loss"
-    direction: Literal["min", "max"] = "min"
-    keep: Literal["best", "last"] = "best"
 
 
 @dataclass
@@ -89,19 +63,18 @@ class Trainer:
         fractions: tuple[float, float] = (0.0, 1.0),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.module, self.loss, self.size = module.to(context.device), loss, size
+        self.module, self.size = module.to(context.device), size
         self.config, self.context, self.validate = config, context, validate
-        self.clip, self.fractions, self.clock = clip or clip_gradients, fractions, clock
+        self.fractions, self.clock = fractions, clock
         self.batches = math.ceil(size / config.batch_size)
         self.steps = config.epochs * math.ceil(self.batches / config.accumulation)
-        self.optimizer = make_optimizer(
-            module, config.optimizer, config.learning_rate, config.weight_decay
-        )
-        self.half = (
-            half_precision(context.device) if config.precision == "auto" else None
-        )
-        self.scaler = torch.amp.GradScaler(
-            context.device, enabled=self.half == torch.float16
+        self.learner = Learner(
+            self.module,
+            loss,
+            config,
+            steps=self.steps,
+            device=context.device,
+            clip=clip,
         )
         self.checkpoints = Checkpoints(
             context.checkpoints, self._fingerprint(fingerprint), context.note, clock
@@ -158,33 +131,14 @@ class Trainer:
         start = state.batch - state.batch % config.accumulation
         group = batches[start : start + config.accumulation]
         indices = batches[state.batch]
-        if self.half is None:
-            loss = self.loss(self.module, indices)
-        else:
-            with self._autocast():
-                loss = self.loss(self.module, indices)
-        part = loss
-        if len(group) > 1:
-            part = loss * (len(indices) / sum(len(one) for one in group))
-        self.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
-        state.loss_sum += self._finite(loss) * len(indices)
+        whole = sum(len(one) for one in group)
+        loss = self.learner.learn(indices, len(indices) / whole, state.step)
+        state.loss_sum += loss * len(indices)
         state.seen += len(indices)
         state.batch += 1
         if state.batch == start + len(group):
-            self._step()
-
-    def _step(self) -> None:
-        config, step = self.config, self.state.step
-        factor = rate_factor(config.schedule, config.warmup, step, self.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * factor
-        if config.clip_norm is not None:
-            self.scaler.unscale_(self.optimizer)
-            self.clip(self.module, config.clip_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.state.step += 1
+            self.learner.step(state.step)
+            state.step += 1
 
     def _end_epoch(self) -> None:
         state = self.state
@@ -219,16 +173,6 @@ class Trainer:
         patience = self.config.patience
         return patience is not None and self.state.since_best >= patience
 
-    def _finite(self, loss: Tensor) -> float:
-        value = loss.item()
-        if not math.isfinite(value):
-            raise Problem(
-                "diverged",
-                f"The loss is not a finite number at step {self.state.step}; "
-                "a lower learning rate or a clip_norm may help.",
-            )
-        return value
-
     def _report(self, *, final: bool = False) -> None:
         now, state, config = self.clock(), self.state, self.config
         if now - self.reported < REPORT_EVERY and not final:
@@ -252,20 +196,12 @@ class Trainer:
         position = asdict(self.state)
         if position == self.standing:
             return
-        gradients = {
-            name: p.grad
-            for name, p in self.module.named_parameters()
-            if p.grad is not None
-        }
         self.checkpoints.save(
             {
+                **self.learner.standing(),
                 "position": position,
-                "weights": self.module.state_dict(),
                 "best_weights": self.best_weights,
                 "told": self.told,
-                "gradients": gradients,
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(),
                 "random": random_state(),
             }
         )
@@ -275,38 +211,15 @@ class Trainer:
 
     def _restore(self, found: dict[str, Any]) -> None:
         self.state.__dict__.update(found["position"])
-        self.module.load_state_dict(found["weights"])
+        self.learner.restore(found)
         self.best_weights = found["best_weights"]
         self.told = found["told"]
         # The supervisor may have died with what it had not yet written; a step stands once.
         for step, figures in self.told:
             self.context.metric(step, **figures)
-        for name, parameter in self.module.named_parameters():
-            parameter.grad = found["gradients"].get(name)
-        self.optimizer.load_state_dict(found["optimizer"])
-        if found["scaler"]:  # empty where the loss was not scaled
-            self.scaler.load_state_dict(found["scaler"])
         set_random_state(found["random"])
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        kind = torch.device(self.context.device).type
-        return torch.autocast(kind, dtype=self.half)
 
     def _fingerprint(self, data: str) -> str:
         shapes = {name: list(v.shape) for name, v in self.module.state_dict().items()}
-        # Without the defaults: a field that a later version adds leaves all checkpoints good.
-        chosen = {
-            one.name: value
-            for one in fields(self.config)
-            if (value := getattr(self.config, one.name)) != one.default
-            or one.default is MISSING
-        }
-        parts = [chosen, shapes, self.size, data]
+        parts = [self.config.chosen(), shapes, self.size, data]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def half_precision(device: str) -> torch.dtype | None:
-    """The fast float type of a GPU: bfloat16 where it has it, else float16; None on a CPU."""
-    if torch.device(device).type != "cuda":
-        return None
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16

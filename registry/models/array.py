@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from registry import clock
-from registry.models.change import Change
+from registry.models.change import Change, Stale
 from registry.states import FINAL, LIVE, State
 
 
@@ -14,6 +14,14 @@ class Array(Change):
 
     class Meta:
         abstract = True
+
+    def hold(self) -> None:
+        """Keep the row to the end of the transaction; always before those of its elements."""
+        tasks: Any = type(self)._default_manager
+        try:
+            self.refresh_from_db(from_queryset=tasks.select_for_update(no_key=True))
+        except type(self).DoesNotExist:
+            raise Stale(f"task {self.pk}: it is gone") from None
 
     def begin(self) -> None:
         """Run, as the first of its elements does."""

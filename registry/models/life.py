@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import transaction
 from django.db.models import F, Q
 
-from registry import clock
+from registry import clock, plain
 from registry.kinds import KINDS
 from registry.models.array import Array
 from registry.models.change import Stale
@@ -114,7 +114,10 @@ class Life(Array, Wishes):
         because = REASONS[reason]
         if because.retry is Retry.FREE:
             return self.release(reason, message, **attempt)
-        message = message.strip() or f"It failed ({reason}) and gave no more words."
+        message = (
+            plain.text(message).strip()
+            or f"It failed ({reason}) and gave no more words."
+        )
         with transaction.atomic():
             self._lock(Move.FAIL)
             if self.cancel_requested_at:
@@ -138,6 +141,7 @@ class Life(Array, Wishes):
     ) -> None:
         """Give its resources back and wait again; a wish to cancel or pause is met."""
         in_vain = F("releases") + int(reason not in UNCOUNTED)
+        message = plain.text(message)
         with transaction.atomic():
             self._lock(Move.RELEASE)
             if self.cancel_requested_at:

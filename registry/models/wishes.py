@@ -57,6 +57,8 @@ class Wishes(Change):
     def retry(self, *, start_over: bool = False) -> None:
         """Begin a failed or cancelled task again, from its checkpoint if it has one."""
         with transaction.atomic():
+            if self.array is not None:
+                self.array.hold()  # or it could end while this is live again
             # What it depends on is looked at anew; of what was deleted the verdict stays.
             self.dependencies.exclude(on=None).update(met=None)
             held = self.dependencies.exclude(met=True).exists()

@@ -65,6 +65,16 @@ def test_throttles_and_networks_are_read(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [str(one) for one in found.metrics_allow] == ["10.0.0.0/8"]
 
 
+def test_a_name_of_a_node_fits_the_columns_that_it_goes_into(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COMPASS_NODE_NAME", "a" * 80)
+    assert env.read().node_name == "a" * 80
+    monkeypatch.setenv("COMPASS_NODE_NAME", "a" * 81)
+    with pytest.raises(env.BadEnvironment, match="COMPASS_NODE_NAME"):
+        env.read()
+
+
 def test_a_data_directory_that_cannot_be_made_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import OperationalError
+from django.db import OperationalError, transaction
 
 from inference import batch, batches, shards, stop, work
 from inference.batch import BatchRun
@@ -37,7 +37,8 @@ def placed(
 
     def placed(*values: Any) -> Task:
         path, count = write_items({"x": value} for value in values)
-        task = batches.accept(version, "inputs", path, count, user=alice)
+        with transaction.atomic():
+            task = batches.accept(version, "inputs", path, count, user=alice)
         task.assign(inference_node)
         return task
 

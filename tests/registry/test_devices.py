@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 
 from registry import devices, nvidia
-from registry.devices import Fake, Gpu, Watch, busy
+from registry.devices import Fake, Gpu, NoGpus, Watch, busy
+from registry.models import Task
 from registry.resources import GIB
+from tests.conftest import make_node
 
 
 def gpu(*pids: int, index: int = 1) -> Gpu:
@@ -147,3 +150,20 @@ def test_a_host_without_either_has_none(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(nvidia.Library, "is_there", staticmethod(lambda: False))
     monkeypatch.setenv("PATH", "/nowhere")
     assert devices.gpus() == []
+
+
+@pytest.mark.django_db
+def test_names_that_are_no_texts_keep_no_node_from_beating(
+    submit: Callable[..., Task],
+) -> None:
+    one = gpu(10)
+    one["processes"][0]["name"] = one["name"] = "a\udcff\x00"
+    inventory = NoGpus()
+    inventory.gpus = lambda: [one]  # type: ignore[method-assign]
+    node, task = make_node(), submit()
+    (seen,) = Watch(inventory, own=tuple).look()
+    assert "(alice, a?, 1.0 GiB)" in seen["busy"]
+    assert node.beat(gpus=[seen])
+    task.assign(node)
+    task.release("no_room", seen["busy"])
+    assert Task.objects.get().message == seen["busy"]

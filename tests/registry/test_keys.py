@@ -4,6 +4,7 @@ import datetime
 
 import pytest
 from django.contrib.auth.models import User
+from django.test import Client
 
 from registry.models import ApiKey
 from registry.models.key import SCOPES
@@ -56,3 +57,10 @@ def test_the_keys_of_an_inactive_user_are_not_valid(alice: User) -> None:
     assert row in ApiKey.objects.valid()
     User.objects.filter(pk=alice.pk).update(is_active=False)
     assert row not in ApiKey.objects.valid()
+
+
+def test_a_nul_in_a_cookie_is_malformed_and_not_looked_up(client: Client) -> None:
+    client.cookies["sessionid"] = "a" * 20 + "\x00"
+    for address in ("/api/v1/tasks", "/admin/"):
+        answer = client.get(address)
+        assert (answer.status_code, answer.json()["code"]) == (400, "malformed")

@@ -452,3 +452,14 @@ def test_max_retries_default_to_the_kinds(submit: Submit) -> None:
     assert submit().max_retries == 3
     assert submit(kind="predict", lane="inference").max_retries == 3
     assert submit(max_retries=0).max_retries == 0
+
+
+@pytest.mark.parametrize("verb", [Life.fail, Life.release])
+def test_words_from_outside_are_made_fit_for_every_database(
+    verb: Any, node: Node, submit: Submit
+) -> None:
+    task = bring(submit(), State.RUNNING, node)
+    verb(task, "node_lost", "No file /tmp/\udcff\x00.")
+    assert again(task).message == "No file /tmp/?."
+    assert task.events.get(verb="release").message == "No file /tmp/?."
+    assert task.attempts.get().message == "No file /tmp/?."

@@ -9,10 +9,11 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 
-from registry import scheduler
+from registry import arrays, dependencies, orders, scheduler
 from registry.models import Attempt, Model, Node, Stale, Task
 from registry.models.life import Life
-from registry.states import State
+from registry.states import FINAL, State
+from registry.submission import accept
 from tests.conftest import Messages, make_node
 from tests.registry.lives import again, bring
 from tests.registry.race import race
@@ -188,3 +189,52 @@ def test_two_registrations_of_a_model_never_take_one_number(
 
     results = race([register] * 6)
     assert sorted(version.number for version in results) == [1, 2, 3, 4, 5, 6]
+
+
+def test_pauses_resumes_and_cancels_of_an_array_end_in_no_deadlock(
+    alice: User, submit: Submit, messages: Messages
+) -> None:
+    make_node(cpus=3)
+    for _ in range(3):
+        head = arrays.submit(
+            arrays.parse("0-20"), kind="predict", lane="cpu", owner=alice
+        )
+        scheduler.dispatch()
+        for one in head.elements.filter(state=State.ASSIGNED):
+            assert one.node is not None
+            one.start(one.node)
+        verbs = (arrays.pause, arrays.resume, arrays.cancel, arrays.retry)
+        calls = [lambda v=v, h=head: v(again(h)) for v in verbs * 2]
+        results = race([*calls, scheduler.dispatch, scheduler.dispatch])
+        wrong = [r for r in results if isinstance(r, Exception)]
+        assert all(isinstance(one, Stale) for one in wrong), wrong
+
+
+def test_an_array_never_ends_before_an_element_that_is_retried(
+    node: Node, alice: User, messages: Messages
+) -> None:
+    for _ in range(5):
+        head = arrays.submit(arrays.parse("0"), kind="train", lane="cpu", owner=alice)
+        element = head.elements.get()
+        bring(element, State.FAILED, node)
+        copy = Task.objects.select_related("array").get(pk=element.pk)
+        race([copy.retry, arrays.settle])
+        arrays.settle()
+        assert again(element).state == State.PENDING
+        assert again(head).state not in FINAL
+
+
+def test_a_submit_that_depends_on_a_task_beside_its_removal_is_met_or_refused(
+    node: Node, alice: User, submit: Submit
+) -> None:
+    for _ in range(10):
+        first = bring(submit(), State.COMPLETED, node)
+
+        def depend(pk: int = first.pk) -> Task:
+            with transaction.atomic():
+                on = dependencies.check(alice, {"afterok": [pk]})
+                return accept(kind="train", lane="cpu", owner=alice, depends_on=on)
+
+        result, removed = race([depend, lambda one=first: orders.purge(one)])
+        assert removed is None
+        assert isinstance(result, Task) or result.code == "unknown_task", result

@@ -81,15 +81,19 @@ def test_progress_that_no_database_can_hold_is_left_out(running: Task) -> None:
         {"event": "metric", "step": "x", "values": {"a": 1}},
         {"event": "metric", "step": 1, "values": [1]},
         {"event": "metric", "step": 1, "values": {"a": "text"}},
+        {"event": "metric", "step": 1, "values": {"a": 10**400}},
         {"event": "progress", "fraction": "much"},
+        {"event": "progress", "fraction": 10**400},
     ],
 )
 def test_a_malformed_report_hurts_nobody(running: Task, frame: dict[str, Any]) -> None:
     reports = Reports(running)
     reports.take(frame)
     reports.take({"event": "metric", "step": 1, "values": {"loss": 1.0}})
+    reports.take({"event": "progress", "fraction": 0.5})
     reports.write(running)
     assert running.points.get().value == 1.0
+    assert running.progress["fraction"] == 0.5
 
 
 def test_text_that_no_database_keeps_is_made_fit(running: Task) -> None:

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.training.test_trainer import Run
-from training import checkpoints, trainer
+from training import checkpoints, learner, trainer
 from training.checkpoints import LAST, PREVIOUS
 from training.context import Stopped
 
@@ -45,7 +45,7 @@ class Life:
         self.attempts += 1
         now = 0.0
         run = Run(self.home, clock=lambda: now, **self.config)
-        learn, batches = run.trainer.loss, 0
+        learn, batches = run.trainer.learner.loss, 0
 
         def loss(module: Any, indices: Any) -> Any:
             nonlocal batches, now
@@ -55,7 +55,7 @@ class Life:
             self.steps.append(run.trainer.state.step)
             return learn(module, indices)
 
-        run.trainer.loss = loss
+        run.trainer.learner.loss = loss
         try:
             run.fit()
         except (Killed, Stopped):
@@ -282,23 +282,25 @@ def test_the_metrics_of_every_epoch_are_told_again(tmp_path: Path) -> None:
 def test_a_scaled_loss_goes_on_with_its_scale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer, "half_precision", lambda device: torch.float16)
+    monkeypatch.setattr(learner, "half_precision", lambda device: torch.float16)
 
     def made(home: Path, **options: Any) -> Run:
         run = Run(home, noise=True, **options)
-        assert run.trainer.scaler.is_enabled()
-        run.trainer.scaler.set_growth_interval(5)
+        assert run.trainer.learner.scaler.is_enabled()
+        run.trainer.learner.scaler.set_growth_interval(5)
         return run
 
     straight = made(tmp_path / "whole").fit()
-    assert straight.trainer.scaler.get_scale() != 65536.0
+    assert straight.trainer.learner.scaler.get_scale() != 65536.0
     for stop in (3, 11, 25):
         with pytest.raises(Stopped):
             made(tmp_path / str(stop), stop_after=stop).fit()
         resumed = made(tmp_path / str(stop)).fit()
         assert digest(resumed) == digest(straight)
         assert resumed.metrics == straight.metrics
-        scales = [one.trainer.scaler.state_dict() for one in (resumed, straight)]
+        scales = [
+            one.trainer.learner.scaler.state_dict() for one in (resumed, straight)
+        ]
         assert scales[0] == scales[1]
 
 
@@ -307,7 +309,7 @@ def test_a_checkpoint_without_a_scale_serves_where_the_loss_is_scaled(
 ) -> None:
     with pytest.raises(Stopped):
         Run(tmp_path, stop_after=5).fit()
-    monkeypatch.setattr(trainer, "half_precision", lambda device: torch.float16)
+    monkeypatch.setattr(learner, "half_precision", lambda device: torch.float16)
     run = Run(tmp_path).fit()
     assert any("at step 5 of" in e.get("text", "") for e in run.events)
 

@@ -182,7 +182,7 @@ def test_a_checkpoint_is_left_every_two_seconds(tmp_path: Path) -> None:
         saved.append(now[0])
         save(state)
 
-    run.trainer.loss = loss
+    run.trainer.learner.loss = loss
     run.trainer.checkpoints.save = count  # type: ignore[method-assign]
     run.fit()
     assert saved[:3] == [2.25, 4.5, 6.75]
@@ -271,14 +271,14 @@ def test_accumulated_batches_make_the_step_of_one_large_batch(tmp_path: Path) ->
 def test_clip_norm_bounds_the_gradient(tmp_path: Path) -> None:
     norms: list[float] = []
     run = Run(tmp_path, clip_norm=1e-3)
-    step = run.trainer.optimizer.step
+    step = run.trainer.learner.optimizer.step
 
     def look(*args: Any) -> Any:
         grads = [p.grad for p in run.module.parameters() if p.grad is not None]
         norms.append(torch.stack([g.norm() for g in grads]).norm().item())
         return step(*args)
 
-    run.trainer.optimizer.step = look  # type: ignore[method-assign]
+    run.trainer.learner.optimizer.step = look  # type: ignore[method-assign]
     run.fit()
     assert max(norms) <= 1.01e-3
 
