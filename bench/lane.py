@@ -53,6 +53,9 @@ class Client:
     def __init__(self, send: Callable[[], None]) -> None:
         self.send, self.count = send, 0
 
+    def get_extra_info(self, name: str) -> None:
+        pass
+
     def write(self, data: bytes) -> None:
         assert data.startswith(b"HTTP/1.1 200"), data
         self.send()
@@ -60,6 +63,7 @@ class Client:
 
 async def measure(clients: int, requests: int) -> float:
     """Seconds of processor time a request."""
+    from compass.room import Room
     from compass.visitor import Visitor
     from inference.lane import Lane
     from inference.links import Place
@@ -76,7 +80,7 @@ async def measure(clients: int, requests: int) -> float:
     lane._crew.peers[place] = peer
     front: Any = SimpleNamespace(
         database=database, lane=lane, timeout=30.0, visitors=set(), counter=Counter(RAW),
-        is_leaving=False,
+        is_leaving=False, room=Room(), throttles=None,
     )  # fmt: skip
     content = json.dumps(BODY).encode()
     raw = (

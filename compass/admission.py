@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import time
 
-from compass import heads
+from compass import ends, heads
+from compass.ends import End
 from compass.throttles import Throttles
 from registry.errors import Problem
 
-LENGTH = re.compile(
-    rb"\ncontent-length[ \t]*:[ \t]*([0-9]{1,18})[ \t]*(?=\r?\n)", re.IGNORECASE
-)
-ODD = re.compile(rb"\n(?:transfer-encoding|upgrade)[ \t]*:", re.IGNORECASE)
+EMPTY = b"\r\n"  # lines of which there may be some before a request
 
 
 class Admission:
@@ -20,7 +17,7 @@ class Admission:
 
     def __init__(self, throttles: Throttles, address: str) -> None:
         self._throttles, self._address = throttles, address
-        self._head = b""
+        self._head, self._end = b"", End(0, is_chunked=False)
         self.is_let_in = False
 
     @property
@@ -29,26 +26,28 @@ class Admission:
 
     def can_tell(self, data: bytes) -> bool:
         """Whether enough has come to know whose request it is."""
-        return b"\r\n\r\n" in data.lstrip(b"\r\n") or len(data) > heads.MOST
+        begun = data.lstrip(EMPTY)
+        is_over = b"\r\n\r\n" in begun or len(data) > ends.MOST
+        return is_over or ends.LINE_FEED.search(begun) is not None
 
     def ask(self, data: bytes) -> Problem | None:
-        """Count the request that begins there; the problem if it is one too many."""
-        self._head = data.lstrip(b"\r\n").partition(b"\r\n\r\n")[0][: heads.MOST]
-        self.is_let_in = True
+        """Count the request that begins there; the problem if it is one too many or unclear."""
+        begin = len(data) - len(data.lstrip(EMPTY))
+        end = data.find(b"\r\n\r\n", begin, begin + ends.MOST)
+        self._head = data[begin : end if end >= 0 else begin + ends.MOST]
+        if end < 0:
+            return Problem("malformed", ends.UNCLEAR)
+        try:
+            self._end = End.of(self._head, begin)
+        except Problem as problem:
+            return problem
         refusal = self._throttles.ask(self._head, self._address, time.monotonic())
+        self.is_let_in = refusal is None
         if refusal is None:
             return None
         text = f"More than {refusal.rule} by one key."
         return Problem("throttled", text, retry_after=refusal.wait)
 
-    def size(self, data: bytes) -> int:
-        """Bytes of the request that begins there; all where its end cannot be told."""
-        end = data.find(b"\r\n\r\n", len(data) - len(data.lstrip(b"\r\n")))
-        if end < 0 or ODD.search(data, 0, end + 2):
-            return len(data)
-        lengths = LENGTH.findall(data, 0, end + 2)
-        return end + 4 + (int(lengths[0]) if len(lengths) == 1 else 0)
-
-    def charge(self, number: int) -> None:
-        """Count requests that came behind it in one piece and go with it."""
-        self._throttles.charge(self._head, self._address, number, time.monotonic())
+    def own(self, data: bytes) -> int:
+        """How many of the bytes that come next are that request's. Raises Problem `malformed`."""
+        return self._end.take(data)

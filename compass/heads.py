@@ -19,9 +19,7 @@ MOST_BODY = 4 * 1024**2  # bytes; larger ones are read by Django
 FIELD = re.compile(
     rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?)?[ \t]*"
 )
-REQUEST_ID = re.compile(
-    rb"\r\nx-request-id:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n|\Z)", re.IGNORECASE
-)
+REQUEST_ID = re.compile(rb"\r\nx-request-id:([^\r\n]*+)", re.IGNORECASE)
 TYPE = re.compile(rb"application/json(?:;\s*charset=\"?utf-8\"?)?", re.IGNORECASE)
 # Django indents its JSON for who accepts it so.
 ACCEPT = re.compile(
@@ -64,7 +62,7 @@ def read(head: bytes) -> Head | None:
 def request_id(head: bytes) -> str:
     """The client's own id of the request, if it is sane."""
     found = REQUEST_ID.findall(head)
-    theirs = found[0].decode("latin-1") if len(found) == 1 else ""
+    theirs = found[0].strip().decode("latin-1") if len(found) == 1 else ""
     return theirs if SANE.match(theirs) else ""
 
 

@@ -61,15 +61,14 @@ def examine() -> dict[str, dict[str, Any]]:
         "database": _database,
         "broker": _broker,
         "disk": _disk,
-        "beat": _beat,
     }
     parts = {name: _looked(check) for name, check in checks.items()}
-    if parts["database"]["ok"]:
-        lanes = _lanes()
-    else:
-        lanes = {"workers": (False, "unknown while the database is away")}
+    if not parts["database"]["ok"]:  # it may have taken seconds to say so
+        unknown = {"ok": False, "detail": "unknown while the database is away"}
+        return parts | {"beat": unknown, "workers": unknown}
+    parts["beat"] = _looked(_beat)
     return parts | {
-        name: {"ok": ok, "detail": text} for name, (ok, text) in lanes.items()
+        name: {"ok": ok, "detail": text} for name, (ok, text) in _lanes().items()
     }
 
 

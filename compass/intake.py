@@ -17,7 +17,7 @@ class Next(Enum):
     TAKE_TURN = 3  # a submit
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, for one is made a request
 class Prediction:
     """One of the raw lane, if its body is: `raw` is all of it, from `at` on the body."""
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.conf import settings
+from django.db import OperationalError
 from django.db.models import Count, Min, Sum
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -55,14 +56,21 @@ class _Collector:
     """What cannot be told now, for a disk or the database is away, does not hide the rest."""
 
     def collect(self) -> Iterator[Any]:
-        failed: list[Row] = []
-        for part in (_parts, _disk, _tasks, _nodes, _inference, _requests, _kept):
+        parts = health.examine()
+        rows = [([name], float(part["ok"])) for name, part in parts.items()]
+        text = "Whether a part works, as /health/ready says."
+        yield _gauge("part_up", text, ["part"], rows)
+        untold: list[Row] = []
+        for tell in (_disk, *FROM_DATABASE):
             try:
-                yield from list(part())
+                # Each would wait for it anew, and Prometheus does not wait for long.
+                if tell in FROM_DATABASE and not parts["database"]["ok"]:
+                    raise OperationalError("The database is away.")
+                yield from list(tell())
             except Exception:
                 log.exception("A part of the metrics could not be told")
-                failed.append(([part.__name__.strip("_")], 1.0))
-        yield _gauge("untold", "Parts that could not be told.", ["part"], failed)
+                untold.append(([tell.__name__.strip("_")], 1.0))
+        yield _gauge("untold", "Parts that could not be told.", ["part"], untold)
 
 
 def _gauge(name: str, text: str, labels: list[str], rows: Iterable[Row]) -> Any:
@@ -79,15 +87,8 @@ def _counter(name: str, text: str, labels: list[str], rows: Iterable[Row]) -> An
 
 def _filled(family: Any, rows: Iterable[Row]) -> Any:
     for values, figure in rows:
-        family.add_metric(values, figure)
+        family.add_metric([str(value) for value in values], float(figure))
     return family
-
-
-def _parts() -> Iterator[Any]:
-    found = health.examine().items()
-    rows = [([name], float(part["ok"])) for name, part in found]
-    text = "Whether a part works, as /health/ready says."
-    yield _gauge("part_up", text, ["part"], rows)
 
 
 def _disk() -> Iterator[Any]:
@@ -139,7 +140,8 @@ def _inference() -> Iterator[Any]:
 
 
 def _requests() -> Iterator[Any]:
-    found = traffic.status(WAYS).items()
+    # Of what is written alone: what is just being written would seem to have been taken back.
+    found = traffic.status(WAYS, is_written=True).items()
     text = "Answers: raw and django are predictions, rest is all that Django answers."
     rows = [([way], figures["count"]) for way, figures in found]
     yield _counter("requests", text, ["way"], rows)
@@ -163,3 +165,6 @@ def _kept() -> Iterator[Any]:
     kinds = Incident.objects.order_by().values_list("kind").annotate(n=Count("pk"))
     text = "Kept notes of rescues and of orphans."
     yield _gauge("incidents", text, ["kind"], [([kind], n) for kind, n in kinds])
+
+
+FROM_DATABASE = (_tasks, _nodes, _inference, _requests, _kept)

@@ -12,17 +12,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from compass import heads
 from compass.rates import Rule
 from registry.models import ApiKey
 
 SAFE = (b"GET", b"HEAD", b"OPTIONS")
 ROOTS = ("/api/", "/jobs/")  # what `read` and `write` mean
-LINE = re.compile(
-    rb"([!-~]{1,20}) (?:[a-zA-Z]{1,9}://[^/?# ]*)?(/[!-\"$->@-~]*)[!-~]* HTTP/1\.[01](?=\r?\n|\Z)"
-)
+# A server takes an address with any scheme, and with letters beyond ASCII.
+PATH = re.compile(rb"(?:[^:/?#]*+://[^/?#]*+)?([^?#]*+)")
 FIELD = re.compile(
-    rb"\n(authorization|x-api-key)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE
+    rb"\n(authorization|x[-_]api[-_]key):[ \t]*+([^\r\n]*+)", re.IGNORECASE
 )
+READABLE = re.compile(rb"[\t -~]*+")  # other values are empty ones to Django
 MOST = 10_000  # keys that are counted at once
 KEPT = 1024  # heads, for a client sends the same one again and again
 
@@ -46,7 +47,7 @@ class Throttles:
         return bool(self._paths or self._kinds)
 
     def ask(self, head: bytes, address: str, now: float) -> Refusal | None:
-        """Count the request with that head from that address, or refuse it."""
+        """Count the request with that plain head from that address, or refuse it."""
         rule, who = self._read(head, address)
         if rule is None:
             return None
@@ -56,13 +57,6 @@ class Throttles:
             return Refusal(rule, wait)
         self._count(rule, who, max(at, now) + rule.gap, now)
         return None
-
-    def charge(self, head: bytes, address: str, number: int, now: float) -> None:
-        """Count as many more requests, which came behind that one and cannot be refused."""
-        rule, who = self._read(head, address)
-        if rule is not None:
-            at = max(self._due.get((rule.name, who), 0.0), now)
-            self._count(rule, who, at + number * rule.gap, now)
 
     def _count(self, rule: Rule, who: str, due: float, now: float) -> None:
         if len(self._due) >= MOST:
@@ -74,29 +68,33 @@ class Throttles:
     def _read(self, head: bytes, address: str) -> tuple[Rule | None, str]:
         known = self._known.get((head, address))
         if known is None:
+            known = self._rule(head), _who(head, address)
             if len(self._known) >= KEPT:
                 self._known.clear()
-            known = self._known[head, address] = self._rule(head), _who(head, address)
+            if len(head) <= heads.MOST:
+                self._known[head, address] = known
         return known
 
     def _rule(self, head: bytes) -> Rule | None:
-        match = LINE.match(head)
-        if match is None:
-            return self._kinds.get("write")
-        path = unquote(match[2].decode())
+        method, target, _ = head.partition(b"\r\n")[0].split(b" ")
+        found = PATH.match(target)
+        path = unquote(found[1].decode("latin-1")) if found else ""
         for rule in self._paths:
             if path == rule.name or path.startswith(f"{rule.name}/"):
                 return rule
         if not path.startswith(ROOTS):
             return None
-        return self._kinds.get("read" if match[1] in SAFE else "write")
+        return self._kinds.get("read" if method.upper() in SAFE else "write")
 
 
 def _who(head: bytes, address: str) -> str:
     """The digest of the key, found as `KeyAuthentication` finds it; without one, the address."""
-    fields = {name.lower(): value for name, value in reversed(FIELD.findall(head))}
+    fields = {
+        name.lower().replace(b"_", b"-"): value if READABLE.fullmatch(value) else b""
+        for name, value in FIELD.findall(head)
+    }
     scheme, _, secret = fields.get(b"authorization", b"").partition(b" ")
     if scheme.lower() != b"bearer":
         secret = fields.get(b"x-api-key", b"")
     secret = secret.strip()
-    return ApiKey.digest(secret.decode("latin-1")) if secret else address
+    return ApiKey.digest(secret.decode()) if secret else address

@@ -35,16 +35,14 @@ class Tunnel(asyncio.Protocol):
         self._requests = httptools.HttpRequestParser(_Requests(self._counts))
         self._counts.requests = self._requests
 
-    def send(self, data: bytes) -> int:
-        """Pass it on; how many requests begin in it."""
+    def send(self, data: bytes) -> None:
         self.is_busy = True
-        before = self._counts.begun
         self._counts.feed(data)
         if self.transport is None:
             self._early.append(data)
         else:
             self.transport.write(data)
-        return self._counts.begun - before
+            self._see_if_free()  # where the answer came before the end of the request
 
     def end_requests(self) -> None:
         """The client writes no more, but still reads."""
@@ -70,13 +68,17 @@ class Tunnel(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.visitor.transport is None:
             return
-        is_leaving, begins = self.visitor.front.is_leaving, not self._is_answering
+        is_leaving = self.visitor.front.is_leaving and not self.visitor.has_more
+        begins = not self._is_answering
         if is_leaving and begins and self._counts.is_one_open and FINAL.match(data):
             self._is_last = True
             data = data.replace(b"\r\n", CLOSE, 1)
         self.visitor.transport.write(data)
         self._is_answering = True
         self._counts.feed_answer(data)
+        self._see_if_free()
+
+    def _see_if_free(self) -> None:
         if self._counts.are_even:
             self.is_busy = self._is_answering = False
             self.visitor.django_answered(is_last=self._is_last)
@@ -90,13 +92,8 @@ class Tunnel(asyncio.Protocol):
         self.visitor.lose_tunnel(may_go_on=may_go_on)
 
     @property
-    def is_whole(self) -> bool:
-        """Whether every request that began is whole, so that the next byte begins another."""
-        return self._counts.are_whole
-
-    @property
     def is_sealed(self) -> bool:
-        """Whether requests can no longer be told from each other."""
+        """Whether requests and answers can no longer be told from each other."""
         return self._counts.is_sealed
 
     @property

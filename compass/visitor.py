@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 MOST_EARLY = 64 * 1024  # bytes read ahead of an answer
 LINGER = 2.0  # seconds in which a refused client may still send
 PATIENCE = 5.0  # seconds for a request to be whole; then Django waits for it
+HEAD_WITHIN = (
+    30.0  # seconds for a head that has to be counted, as Django's server has it
+)
 SOON = 0.05  # seconds until who has left is known to have
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LEAVING = "The server was stopped before it answered; ask again."
@@ -35,6 +38,7 @@ class Visitor(asyncio.Protocol):
     def __init__(self, front: Front) -> None:
         self.front = front
         self.transport: Any = None
+        self.address = ""  # the client's own
         self.tunnel: Tunnel | None = None
         self.since = 0.0  # when what is in `early` began to come
         self._early = b""
@@ -47,6 +51,7 @@ class Visitor(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
+        self.address = str((transport.get_extra_info("peername") or [""])[0])
         if self.front.throttles is not None:
             self._admission = Admission(self.front.throttles, self.address)
         self.front.visitors.add(self)
@@ -62,10 +67,6 @@ class Visitor(asyncio.Protocol):
         if self.tunnel is not None:
             self.tunnel.close()
 
-    @property
-    def address(self) -> str:
-        return str((self.transport.get_extra_info("peername") or [""])[0])
-
     def eof_received(self) -> bool:
         """The client writes no more; it may read on, or have left."""
         if self._has_ended:
@@ -74,8 +75,10 @@ class Visitor(asyncio.Protocol):
             return False
         if self.is_in_line:
             self.take_turn()
-        is_going = self._is_djangos and not self._early
-        if is_going and self.tunnel is not None and not self.tunnel.is_owing:
+        is_amid = (
+            self._is_djangos and self.tunnel is not None and not self.tunnel.is_owing
+        )
+        if is_amid and self.tunnel is not None and not self._early:
             self.tunnel.end_requests()
             return True
         if self._intake.is_amid_chunks:
@@ -85,9 +88,10 @@ class Visitor(asyncio.Protocol):
         if self._asked is None and not self._is_djangos and not is_slow:
             return False
         self._has_ended = True
-        # Who has left answers this by a reset; who waits knows that the answer is still to come.
-        self.transport.write(CONTINUE)
-        asyncio.get_running_loop().call_later(SOON, self._see_if_gone)
+        if not is_amid:  # else it would stand within an answer
+            # Who has left answers this by a reset; who waits knows that the answer is still to come.
+            self.transport.write(CONTINUE)
+            asyncio.get_running_loop().call_later(SOON, self._see_if_gone)
         return True
 
     def _see_if_gone(self) -> None:
@@ -100,9 +104,11 @@ class Visitor(asyncio.Protocol):
         if self._is_refused:
             return
         if self.tunnel is not None and self.tunnel.is_busy:
-            is_next = self._admission is not None and self.tunnel.is_whole
-            if not is_next:
-                self._send_on(data)
+            data = self._send_on(data)
+            if not data:
+                return
+            if self.tunnel.is_sealed:
+                self.close()  # when its turn comes will not be known
                 return
         if not self._early:
             self.since = time.monotonic()
@@ -152,8 +158,12 @@ class Visitor(asyncio.Protocol):
     def look(self, now: float) -> None:
         """Let Django have what does not get whole; it knows how long to wait."""
         self._see_if_gone()
-        is_late = now - self.since > PATIENCE
-        if self._early and not self._is_held and is_late and self._may_go_on(is_late):
+        if not self._early or self._is_held:
+            return
+        if self._admission is not None and not self._admission.is_let_in:
+            if now - self.since > HEAD_WITHIN:
+                self.close()
+        elif now - self.since > PATIENCE:
             self.pass_on(b"")
 
     def take_turn(self) -> None:
@@ -187,9 +197,6 @@ class Visitor(asyncio.Protocol):
     def pass_on(self, data: bytes) -> None:
         """Send it to Django, with what came after it."""
         data, self._early = data + self._early, b""
-        if self._admission is not None:
-            size = self._admission.size(data)
-            data, self._early = data[:size], data[size:]
         self._asked = None
         self._intake.end()
         if len(data) <= LARGE:
@@ -202,18 +209,22 @@ class Visitor(asyncio.Protocol):
             self.front.open_tunnel(self.tunnel)
         else:
             self.resume_reading()
-        self._send_on(data, admitted=1)
+        self._early = self._send_on(data)
 
-    def _send_on(self, data: bytes, admitted: int = 0) -> None:
-        """Send it by the tunnel; requests that came behind an admitted one are counted too."""
+    def _send_on(self, data: bytes) -> bytes:
+        """Send it by the tunnel; where there are throttles, what belongs to another request is left."""
         assert self.tunnel is not None
-        begun = self.tunnel.send(data)
         if self._admission is None:
-            return
-        if begun > admitted:
-            self._admission.charge(begun - admitted)
-        if self.tunnel.is_sealed and not admitted:
-            self.close()  # what nobody can count
+            self.tunnel.send(data)
+            return b""
+        try:
+            size = self._admission.own(data)
+        except Problem:
+            self.close()  # as Django's server does
+            return b""
+        if size:
+            self.tunnel.send(data[:size])
+        return data[size:]
 
     def lose_tunnel(self, *, may_go_on: bool) -> None:
         """Django's server ended the connection, perhaps only because nothing came by it."""
@@ -272,12 +283,12 @@ class Visitor(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort() if at_once else self.transport.close()
 
-    def _may_go_on(self, is_late: bool = False) -> bool:
+    def _may_go_on(self) -> bool:
         """Whether the request that comes is let in; else its head is awaited, or it is refused."""
         one = self._admission
         if one is None or one.is_let_in:
             return True
-        if not is_late and not one.can_tell(self._early):
+        if not one.can_tell(self._early):
             return False
         problem = one.ask(self._early)
         if problem is not None:

@@ -82,11 +82,16 @@ def _write(counter: Counter) -> None:
         log.exception("Answers could not be counted")
 
 
-def status(names: Sequence[str] = (RAW, DJANGO)) -> dict[str, Any]:
-    """Count, errors, and quantiles in seconds, by way in; of all processes."""
+def status(
+    names: Sequence[str] = (RAW, DJANGO), *, is_written: bool = False
+) -> dict[str, Any]:
+    """Count, errors, and quantiles in seconds, by way in; of all processes.
+
+    With `is_written`, without this process's latest second: such counts never fall.
+    """
     rows = {row.name: row for row in Traffic.objects.all()}
     figures = {name: row.figures for name, row in rows.items()}
-    for name, counter in HERE.items():
+    for name, counter in ({} if is_written else HERE).items():
         figures[name] = merged(figures.get(name, {}), counter.figures())
     return {
         name: {

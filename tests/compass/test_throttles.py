@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from django.conf import settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compass import throttles
+from compass import heads, throttles
 from compass.rates import Rule, read
 from compass.throttles import Throttles
 from inference import worker
@@ -68,6 +69,12 @@ def test_reads_are_counted_apart_from_writes_and_keys_from_each_other() -> None:
     assert one.ask(nobody, "192.0.2.2", 0) is None
     by_name = head(f"HEAD {TASKS} HTTP/1.1", x_api_key="one")
     assert asks(one, by_name, 0) == [1]
+    for what in (
+        head(f"get {TASKS}?\xe4 HTTP/1.1", X_API_Key="one"),
+        f"GET {TASKS} HTTP/1.1\r\nx_api_key: one".encode(),
+        f"GET {TASKS} HTTP/1.1\r\nAuthorization: Bearer \xff\r\nX-API-Key: one".encode(),
+    ):
+        assert asks(one, what, 0) == [1]
 
 
 def test_a_route_of_its_own_is_counted_apart_with_all_below_it() -> None:
@@ -76,7 +83,8 @@ def test_a_route_of_its_own_is_counted_apart_with_all_below_it() -> None:
     assert asks(one, head(get(TASKS)), 0, 0) == [None, 1]
     assert asks(one, head(get("/api/v1/models/b?x=1")), 0) == [None]
     assert asks(one, head(get("/api/v1/%6dodels")), 0, 0) == [None, 0.5]
-    assert asks(one, head(get("http://h:1/api/v1/models")), 0) == [0.5]
+    for address in ("http://h:1/api/v1/models", "a+b.c://h/api/v1/models#/x"):
+        assert asks(one, head(get(address)), 0) == [0.5]
     assert asks(one, head(get("/api/v1/models/a/versions")), 0, 0) == [None, 3600]
     assert asks(one, head(get("/api/v1/modelsx")), 0) == [1]
 
@@ -85,13 +93,6 @@ def test_a_route_of_its_own_is_counted_apart_with_all_below_it() -> None:
 def test_health_and_pages_are_not_counted(path: str) -> None:
     one = Throttles(read(["read=1/h"]))
     assert asks(one, head(f"GET {path} HTTP/1.1"), 0, 0, 0) == [None] * 3
-
-
-def test_requests_that_came_behind_another_are_owed() -> None:
-    one = Throttles(read(["read=2/s"]))
-    assert asks(one, GET, 0) == [None]
-    one.charge(GET, "192.0.2.1", 3, 0)
-    assert asks(one, GET, 0, 1.4, 1.5) == [1.5, 0.1, None]
 
 
 def test_who_invents_keys_makes_room_for_no_request_of_its_own(
@@ -117,6 +118,24 @@ def test_a_rate_that_cannot_be_read_is_named(text: str) -> None:
 def test_a_name_stands_once() -> None:
     with pytest.raises(ValueError, match="twice"):
         read(["read=1/s", "read=2/s"])
+
+
+@pytest.mark.parametrize(
+    "field",
+    [b"X-Request-ID:" + b" " * 8000 + b"\n", b"X-Request-ID: a" + b" " * 8000 + b"b"],
+)
+def test_an_odd_id_of_a_request_is_soon_read(field: bytes) -> None:
+    begin = time.process_time()
+    assert heads.request_id(b"GET / HTTP/1.1\r\n" + field) == ""
+    assert heads.request_id(GET + b"\r\nX-Request-Id: \t mine ") == "mine"
+    assert time.process_time() - begin < 0.5
+
+
+@pytest.mark.parametrize("target", ["/" + "a" * 60_000, "a" * 60_000, ":" * 60_000])
+def test_a_long_address_is_soon_read(target: str) -> None:
+    begin = time.process_time()
+    asks(Throttles(read(["read=1/s"])), head(f"GET {target} HTTP/1.1"), 0)
+    assert time.process_time() - begin < 0.5
 
 
 # Over a front
@@ -169,6 +188,72 @@ class TestFront:
         with socket.create_connection(("127.0.0.1", front.port), 30) as link:
             link.sendall(b"\r\n" + one)
             assert answers(link, 1) == [429]
+
+    @pytest.mark.parametrize(
+        "first",
+        [
+            "GET /health HTTP/1.1\nHost: localhost\n\n",
+            "GET /health HTTP/1.1\r\nHost: localhost\r\n\n",
+            "GET /health HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            f"GET {TASKS} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: no\r\nUpgrade: x\r\n\r\n",
+            "POST /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na",
+        ],
+    )
+    def test_no_request_hides_behind_another(
+        self,
+        limited: Callable[[list[str]], Running],
+        bearer: dict[str, str],
+        first: str,
+    ) -> None:
+        front = limited(["read=2/h"])
+        fields = f"Host: localhost\r\nAuthorization: {bearer['Authorization']}\r\n"
+        one = f"GET {TASKS} HTTP/1.1\r\n{fields}\r\n"
+        with socket.create_connection(("127.0.0.1", front.port), 30) as link:
+            link.sendall((first + one * 5).encode())
+            found = []
+            while content := link.recv(100_000):
+                found.append(content)
+        assert b"".join(found).count(b'"results"') <= 2
+
+    def test_no_answer_is_torn_where_the_client_writes_no_more(
+        self, bearer: dict[str, str]
+    ) -> None:
+        get = f"GET {TASKS} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"
+        with socket.create_server(("127.0.0.1", 0)) as django:
+            django.settimeout(30)
+            front = Running().begin(django.getsockname())
+            front.front.throttles = Throttles(read(["read=2/h"]))
+            try:
+                with socket.create_connection(("127.0.0.1", front.port), 30) as link:
+                    link.sendall(get * 2)
+                    behind, _ = django.accept()
+                    with behind:
+                        assert behind.recv(1000) == get
+                        behind.sendall(answer + b"01234")
+                        found = link.recv(1000)
+                        link.shutdown(socket.SHUT_WR)
+                        time.sleep(0.2)
+                        behind.sendall(b"56789")
+                        assert behind.recv(1000) == get
+                        behind.sendall(answer + b"abcdefghij")
+                        while content := link.recv(1000):
+                            found += content
+            finally:
+                front.end()
+        assert found == answer + b"0123456789" + answer + b"abcdefghij"
+
+    def test_pipelined_requests_are_answered_before_the_server_is_stopped(
+        self, limited: Callable[[list[str]], Running], bearer: dict[str, str]
+    ) -> None:
+        front = limited(["read=9/h"])
+        fields = f"Host: localhost\r\nAuthorization: {bearer['Authorization']}\r\n"
+        with socket.create_connection(("127.0.0.1", front.port), 30) as link:
+            link.sendall(f"GET {TASKS} HTTP/1.1\r\n{fields}\r\n".encode() * 5)
+            wait = link.recv(1, socket.MSG_PEEK)
+            front.loop.call_soon_threadsafe(front.stop.set)
+            assert wait
+            assert answers(link, 5) == [200] * 5
 
     def test_who_sends_a_large_body_reads_the_refusal(
         self, limited: Callable[[list[str]], Running], bearer: dict[str, str]

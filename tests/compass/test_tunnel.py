@@ -21,6 +21,7 @@ class Client:
     def __init__(self) -> None:
         self.got = b""
         self.answers = 0
+        self.has_more = False
         self.transport = self
         self.front = SimpleNamespace(is_leaving=False)
 
@@ -105,3 +106,13 @@ def test_whether_the_connection_is_kept_is_what_the_answer_to_head_says(
     tunnel.send(HEAD)
     tunnel.data_received(ANSWER + line + b"\r\n")
     assert tunnel._counts.keeps_alive is keeps
+
+
+def test_a_connection_is_free_when_the_body_ends_after_its_answer(
+    tunnel: Any, client: Client
+) -> None:
+    tunnel.send(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+    tunnel.data_received(ANSWER + b"\r\n12345")
+    assert (client.answers, tunnel.is_busy) == (0, True)
+    tunnel.send(b"0\r\n\r\n")
+    assert (client.answers, tunnel.is_busy) == (1, False)
