@@ -133,7 +133,7 @@ def read() -> Environment:
             validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"]),
         ),
         "throttles": env.list("THROTTLES", []),
-        "metrics_allow": env.list("METRICS_ALLOW", ["127.0.0.0/8", "::1"]),
+        "metrics_allow": env.list("METRICS_ALLOW", ["127.0.0.0/8", "::1/128"]),
         "database": env.dj_db_url("DATABASE_URL", sqlite),
         "embedded_broker": not broker_url,
         "broker_url": broker_url or embedded_url(data_dir, 0),

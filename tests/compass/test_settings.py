@@ -44,5 +44,5 @@ def test_the_documented_defaults_are_the_real_ones(
         if field not in Environment.__annotations__ or shown.startswith("("):
             continue
         value = getattr(environment, field)
-        real = ",".join(value) if isinstance(value, list) else str(value)
+        real = ",".join(map(str, value)) if isinstance(value, list) else str(value)
         assert shown == real, name
