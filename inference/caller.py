@@ -148,17 +148,23 @@ class Caller:
             version, milliseconds, lists = frames.read_ask(content)
             until = began + milliseconds / 1000
             stop = self._stops[number] = Stop(min(until, began + within))
+            turn = self.line.turn(version)
+            if not turn.acquire(blocking=math.isinf(within)):
+                return False
             try:
+                started = time.monotonic()
                 with stop:
                     answers = self.line.answer(version, lists, until, read)
             except Stopped:
                 if began + within <= time.monotonic() < until:
                     return False
                 answers = self.line.late(len(lists))
-            spent = time.monotonic() - began
+            finally:
+                turn.release()
+            spent = time.monotonic() - started
             self._send(frames.reply(number, spent, answers))
             self.line.note(version, spent / max(1, len(lists)))
-            self.line.asked_at = began + spent
+            self.line.asked_at = started + spent
             if watch is not None:
                 self.line.watch(watch, version, lists, answers, spent)
         except OSError:

@@ -20,6 +20,7 @@ from inference.asked import strict_items
 from inference.caller import Caller
 from inference.frames import Answer, Status
 from inference.stop import Stopped
+from registry import cores
 from registry.errors import Problem
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,11 @@ QUICK = 0.002  # seconds of a batch for which no other thread is woken to read o
 PATH_LIMIT = 100  # bytes of a socket's path; the kernel takes 107
 
 Predict = Callable[[int, Sequence[Any]], list[dict[str, Any]]]
+
+
+def at_once() -> int:
+    """This worker's share of the cores: more passes than that only take the cache from each other."""
+    return max(1, cores.count() // settings.ENVIRONMENT.inference_workers)
 
 
 class Line:
@@ -48,6 +54,7 @@ class Line:
         self._callers: set[Caller] = set()
         self._is_closed = False
         self._seconds: dict[int, float] = {}  # of work a list lately, by version
+        self._passes: dict[int, threading.Semaphore] = {}  # at once, by version
 
     def open(self, path: Path) -> None:
         """Listen at a socket of this machine; the directory's mode guards it."""
@@ -134,6 +141,13 @@ class Line:
             for n, _ in asked:
                 answers[n] = failed
         return answers
+
+    def turn(self, version: int) -> threading.Semaphore:
+        """Within it the version is computed: no more often at once than this worker has cores."""
+        turn = self._passes.get(version)
+        if turn is None:
+            turn = self._passes.setdefault(version, threading.Semaphore(at_once()))
+        return turn
 
     def late(self, count: int) -> list[Answer]:
         """What so many lists are answered for which nobody waits any more."""

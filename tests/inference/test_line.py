@@ -6,18 +6,21 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 
 from inference import frames, gateway, known, line, links
 from inference.frames import Kind, Status
 from inference.line import Line
 from inference.links import Link, Place
 from inference.routes import Found
+from registry import cores
 from registry.errors import Problem
 from registry.models import Node, Service
 
@@ -69,6 +72,13 @@ def ask(link: Link, number: int, version: int, *lists: bytes) -> None:
     link.socket.sendall(frames.ask(number, version, 5000, lists))
 
 
+def until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
 def answers(link: Link) -> tuple[int, list[tuple[int, Any]]]:
     kind, number, content = frames.receive(link.socket)
     assert kind is Kind.REPLY
@@ -103,6 +113,37 @@ def test_a_batch_is_computed_as_one_and_answered_apart(link: Link, room: Room) -
 def test_what_is_odd_is_left_and_hurts_no_neighbour(link: Link, odd: bytes) -> None:
     ask(link, 1, FAST, odd, b'[{"x": 1}]')
     assert answers(link)[1] == [(Status.ODD, None), (Status.OUTPUTS, [{"y": 2}])]
+
+
+@pytest.mark.parametrize(("workers", "at_once"), [(1, 4), (2, 2), (8, 1)])
+def test_a_version_is_computed_as_often_at_once_as_the_worker_has_cores(
+    link: Link, room: Room, monkeypatch: pytest.MonkeyPatch, workers: int, at_once: int
+) -> None:
+    monkeypatch.setattr(cores, "count", lambda: 4)
+    several = replace(settings.ENVIRONMENT, inference_workers=workers)
+    monkeypatch.setattr(settings, "ENVIRONMENT", several)
+    for number in range(1, 8):
+        ask(link, number, SLOW, b'[{"x": 1}]')
+    ask(link, 20, FAST, b'[{"x": 1}]')
+    assert answers(link)[0] == 20
+    until(lambda: room.asked.count(1) > at_once)
+    assert room.asked == [1] * (at_once + 1)
+    room.gate.set()
+    assert {answers(link)[0] for _ in range(7)} == set(range(1, 8))
+
+
+def test_a_quick_batch_whose_version_is_busy_keeps_no_others_from_being_read(
+    link: Link, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Line, "is_quick", lambda self, version, count: count == 1)
+    monkeypatch.setattr(cores, "count", lambda: 1)
+    ask(link, 1, SLOW, b'[{"x": 1}]', b'[{"x": 1}]')
+    until(lambda: room.asked == [2])
+    ask(link, 2, SLOW, b'[{"x": 1}]')
+    ask(link, 3, FAST, b'[{"x": 1}]')
+    assert answers(link)[0] == 3
+    room.gate.set()
+    assert {answers(link)[0] for _ in range(2)} == {1, 2}
 
 
 def test_a_later_batch_overtakes_one_that_takes_long(link: Link, room: Room) -> None:
