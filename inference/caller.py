@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 SPARE = 4  # threads of a connection that wait for a turn; more end
 HANDSHAKE = 5.0  # seconds
+TURN_WITHIN = 0.3  # seconds; a pass that takes longer holds up nobody
 AT_ONCE = 1.0  # seconds that a batch taken for a quick one may hold up those behind it
 
 
@@ -149,7 +150,8 @@ class Caller:
             until = began + milliseconds / 1000
             stop = self._stops[number] = Stop(min(until, began + within))
             turn = self.line.turn(version)
-            if not turn.acquire(blocking=math.isinf(within)):
+            has_turn = turn.acquire(timeout=0 if within < math.inf else TURN_WITHIN)
+            if not has_turn and within < math.inf:
                 return False
             try:
                 started = time.monotonic()
@@ -160,7 +162,8 @@ class Caller:
                     return False
                 answers = self.line.late(len(lists))
             finally:
-                turn.release()
+                if has_turn:
+                    turn.release()
             spent = time.monotonic() - started
             self._send(frames.reply(number, spent, answers))
             self.line.note(version, spent / max(1, len(lists)))

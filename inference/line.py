@@ -143,7 +143,7 @@ class Line:
         return answers
 
     def turn(self, version: int) -> threading.Semaphore:
-        """Within it the version is computed: no more often at once than this worker has cores."""
+        """Within it the version is computed, no more often at once than this worker has cores."""
         turn = self._passes.get(version)
         if turn is None:
             turn = self._passes.setdefault(version, threading.Semaphore(at_once()))

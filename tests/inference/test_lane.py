@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from inference import crew, lane, peer, requests, stop
+from inference import crew, lane, line, peer, requests, stop
 from inference.frames import Status
 from inference.lane import Lane
 from inference.line import Line
@@ -152,6 +152,7 @@ class Asked:
 def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
     monkeypatch.setattr(crew, "DISCOVER_EVERY", 0.05)
     monkeypatch.setattr(lane, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(line, "at_once", lambda: 2)
     one = Room(tmp_path)
     yield one
     for worker in one.known.workers:
@@ -175,7 +176,7 @@ def test_what_came_while_batches_were_out_goes_in_the_next(
     room.run(play)
     taken = [batch[1:] for batch in worker.batches]
     assert sorted(taken[:2]) == [[0], [1]]
-    assert [len(batch) for batch in taken[2:]] == [4, 4, 2]
+    assert sorted(len(batch) for batch in taken[2:]) == [2, 4, 4]
 
 
 def test_a_slow_model_does_not_starve_a_quick_one(room: Room) -> None:
@@ -462,7 +463,7 @@ def test_who_came_after_the_look_is_looked_up_anew(
         await late.outputs()
 
     room.run(play)
-    assert [[batch[0], batch[1]] for batch in worker.batches] == [[1, 1], [3, 2]]
+    assert sorted(worker.batches) == [[1, 1], [3, 2]]
 
 
 CHAMPION, CANARY = Found(1, "quick", 1, 4, (9, 0)), Found(2, "slow", 1, 4, (9, 0))

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from inference import frames, gateway, known, line, links
+from inference import caller, frames, gateway, known, line, links
 from inference.frames import Kind, Status
 from inference.line import Line
 from inference.links import Link, Place
@@ -122,6 +122,7 @@ def test_a_version_is_computed_as_often_at_once_as_the_worker_has_cores(
     monkeypatch.setattr(cores, "count", lambda: 4)
     several = replace(settings.ENVIRONMENT, inference_workers=workers)
     monkeypatch.setattr(settings, "ENVIRONMENT", several)
+    monkeypatch.setattr(caller, "TURN_WITHIN", 20.0)
     for number in range(1, 8):
         ask(link, number, SLOW, b'[{"x": 1}]')
     ask(link, 20, FAST, b'[{"x": 1}]')
@@ -130,6 +131,17 @@ def test_a_version_is_computed_as_often_at_once_as_the_worker_has_cores(
     assert room.asked == [1] * (at_once + 1)
     room.gate.set()
     assert {answers(link)[0] for _ in range(7)} == set(range(1, 8))
+
+
+def test_a_pass_that_takes_long_holds_up_no_others_of_its_version(
+    link: Link, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cores, "count", lambda: 1)
+    for number in range(1, 4):
+        ask(link, number, SLOW, b'[{"x": 1}]')
+    until(lambda: len(room.asked) == 3)
+    room.gate.set()
+    assert {answers(link)[0] for _ in range(3)} == {1, 2, 3}
 
 
 def test_a_quick_batch_whose_version_is_busy_keeps_no_others_from_being_read(
