@@ -37,7 +37,7 @@ PROGRAM = """
 
     def ask(n):
         line = spare.hand({"n": n})
-        line.settimeout(60)
+        line.settimeout(150)
         pid = int(line.recv(64))
         return line, [pid, *json.loads(line.recv(64))]
 
@@ -120,7 +120,7 @@ def test_spare_and_hands_die_with_a_worker_that_is_killed(
     program: list[str], options: list[str]
 ) -> None:
     process = subprocess.run(
-        [*program, *options], cwd=ROOT, capture_output=True, timeout=60
+        [*program, *options], cwd=ROOT, capture_output=True, timeout=180
     )
     assert process.returncode == -signal.SIGKILL, process.stderr.decode()[-2000:]
     first, second, said = json.loads(process.stdout)
