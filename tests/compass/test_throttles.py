@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import socket
 import time
@@ -288,7 +287,6 @@ class TestFront:
         assert front.ask(GOOD, bearer).status == 200
         link.request("GET", "/health")
         assert link.getresponse().status == 200
-        assert isinstance(link, http.client.HTTPConnection)
 
     def test_predictions_in_one_piece_are_counted_one_by_one(
         self,
