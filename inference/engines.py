@@ -12,7 +12,6 @@ If that one has a `predict` of its own, it needs no engine at all.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -27,10 +26,8 @@ log = logging.getLogger(__name__)
 EAGER, EXPORTED, ONNX = "eager", "exported", "onnx"
 NAMES = (EAGER, EXPORTED, ONNX)
 FILES = {EXPORTED: "network.pt2", ONNX: "network.onnx"}
-PASSES = 20  # by which two forms of a graph are compared
 NEARLY = 1.03  # times the least
 BEYOND = 4  # times the largest batch that was measured
-LARGEST_BATCH = 65_536  # rows that an exported graph takes
 
 Tensors = tuple[Any, ...]
 Run = Callable[[Tensors], Tensors]
@@ -137,54 +134,6 @@ def eager(model: Tunable) -> Run:
     return run
 
 
-def export(model: Tunable, tensors: Tensors, file: Path) -> None:
-    """Write the network as a program for any number of rows; `tensors` have two at least."""
-    import torch
-
-    torch.export.save(_program(model, tensors), file)
-
-
-def export_onnx(model: Tunable, tensors: Tensors, file: Path) -> None:
-    """Write the network as an ONNX graph for any number of rows, in the form that is quicker."""
-    import torch
-
-    exported = torch.onnx.export(
-        _program(model, tensors), dynamo=True, verbose=False, optimize=True
-    )
-    assert exported is not None
-    exported.save(str(file), external_data=False)
-    wide = file.with_name(f"wide-{file.name}")
-    try:
-        if _widen(file, wide) and _takes(wide, tensors) < _takes(file, tensors):
-            wide.replace(file)
-    except Exception:
-        log.exception("The graph stays as it is")
-    finally:
-        wide.unlink(missing_ok=True)
-
-
-def _widen(file: Path, wide: Path) -> int:
-    import onnx
-
-    from inference import onnx_planes
-
-    proto = onnx.load(file)
-    if count := onnx_planes.widen(proto):
-        onnx.save(proto, wide)
-    return count
-
-
-def _takes(file: Path, tensors: Tensors) -> float:
-    """The least seconds of processor time of a few passes."""
-    run, took = open_onnx(file), []
-    run(tensors)
-    for _ in range(PASSES):
-        began = time.process_time()
-        run(tensors)
-        took.append(time.process_time() - began)
-    return min(took)
-
-
 def open_exported(file: Path) -> Run:
     import torch
 
@@ -219,18 +168,8 @@ def open_onnx(file: Path) -> Run:
     return run
 
 
-MAKE = {EXPORTED: export, ONNX: export_onnx}
 OPEN: dict[str, Callable[[Path], Run]] = {EXPORTED: open_exported, ONNX: open_onnx}
 
 
 def as_tuple(outputs: Any) -> Tensors:
     return tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)
-
-
-def _program(model: Tunable, tensors: Tensors) -> Any:
-    import torch
-
-    rows = torch.export.Dim("rows", min=1, max=LARGEST_BATCH)
-    shapes = tuple({0: rows} for _ in tensors)
-    with torch.no_grad():
-        return torch.export.export(model.network, tensors, dynamic_shapes=shapes)

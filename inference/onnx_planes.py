@@ -61,7 +61,7 @@ class _Graph:
             ):
                 self._alone(node)
             else:
-                self._flatten(_names(node))
+                self._flatten(needs(node))
                 self._nodes.append(node)
         self._flatten(one.name for one in self.graph.output)
         if self.count:
@@ -122,13 +122,13 @@ class _Graph:
         )
 
 
-def _names(node: NodeProto) -> Iterable[str]:
+def needs(node: NodeProto) -> Iterable[str]:
     """What the node needs, with what graphs within it take from around."""
     yield from node.input
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):
             for inner in graph.node:
-                yield from _names(inner)
+                yield from needs(inner)
             yield from (one.name for one in graph.output)
 
 

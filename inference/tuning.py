@@ -15,7 +15,7 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Q
 
-from inference import engines, loading
+from inference import engines, export, loading
 from inference.cache import Facts, Loaded
 from inference.engines import EAGER, Run, Tensors, Tunable
 from registry import clock, store
@@ -197,7 +197,7 @@ def _made(name: str, model: Tunable, tensors: Tensors, digest: str) -> Path:
     target = engines.path(digest, name)
     aside = store.aside(target.suffix)
     try:
-        engines.MAKE[name](model, tensors, aside)
+        export.MAKE[name](model, tensors, aside)
         target.parent.mkdir(parents=True, exist_ok=True)
         aside.replace(target)
     finally:

@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from rest_framework.test import APIClient
 from torch import nn
 
-from inference import engines, loading, predictor, tuner, tuning
+from inference import engines, export, loading, predictor, tuner, tuning
 from inference.cache import ModelCache
 from inference.engines import Tuned
 from registry import clock, store
@@ -75,7 +75,7 @@ def test_an_engine_that_answers_otherwise_is_not_chosen(
     def wrong(file: Any) -> Any:
         return lambda tensors: (tensors[0][:, :1] * 0,)
 
-    monkeypatch.setitem(engines.MAKE, engines.ONNX, lambda m, t, f: f.write_text("w"))
+    monkeypatch.setitem(export.MAKE, engines.ONNX, lambda m, t, f: f.write_text("w"))
     monkeypatch.setitem(engines.OPEN, engines.ONNX, wrong)
     monkeypatch.setattr(engines, "NAMES", (engines.EAGER, engines.ONNX))
     verdict = tuning.tune(perceptron)
@@ -90,7 +90,7 @@ def test_an_engine_that_cannot_be_made_says_why(
     def refuse(*_: Any) -> None:
         raise ValueError("no such operator\nat some place")
 
-    monkeypatch.setitem(engines.MAKE, engines.ONNX, refuse)
+    monkeypatch.setitem(export.MAKE, engines.ONNX, refuse)
     monkeypatch.setattr(engines, "NAMES", (engines.EAGER, engines.ONNX))
     verdict = tuning.tune(perceptron)
     assert verdict["name"] == engines.EAGER
@@ -202,30 +202,46 @@ def test_a_pass_costs_what_the_processor_had_to_do_and_not_what_others_did() -> 
     assert spent == pytest.approx(0.002)
 
 
-class Convolution:
-    """What an engine needs of a predictor, with a network along one axis."""
+class Letters(nn.Module):
+    """An embedding and two convolutions over it."""
 
     def __init__(self) -> None:
+        super().__init__()
         torch.manual_seed(3)
-        layers = nn.Conv1d(4, 16, 5), nn.ReLU(), nn.Conv1d(16, 16, 3), nn.Flatten()
-        self.network = nn.Sequential(*layers).eval()
+        self.letters = nn.Embedding(9, 4)
+        self.layers = nn.Sequential(
+            nn.Conv1d(4, 16, 5, padding=2),
+            nn.ReLU(),
+            nn.Conv1d(16, 16, 3),
+            nn.Flatten(),
+        )
+
+    def forward(self, letters: torch.Tensor) -> torch.Tensor:
+        return cast(torch.Tensor, self.layers(self.letters(letters).transpose(1, 2)))
+
+
+class Model:
+    """What is asked of a predictor when its network is written."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network.eval()
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("is_wide_quicker", [True, False])
-def test_the_quicker_form_of_a_graph_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_wide_quicker: bool
+@pytest.mark.parametrize("quickest", [0, 1, 2])
+def test_the_quickest_form_of_a_graph_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quickest: int
 ) -> None:
-    file, model = tmp_path / "network.onnx", Convolution()
-    monkeypatch.setattr(
-        engines, "_takes", lambda path, _: float((path == file) == is_wide_quicker)
-    )
-    tensors = (torch.randn(2, 4, 20),)
-    engines.export_onnx(cast(Any, model), tensors, file)
+    file, model = tmp_path / "network.onnx", Model(Letters())
+    seconds = iter([float(at != quickest) for at in range(3)])
+    monkeypatch.setattr(export, "_takes", lambda *_: next(seconds))
+    tensors = (torch.randint(0, 9, (2, 20)),)
+    export.export_onnx(cast(Any, model), tensors, file)
     assert list(tmp_path.iterdir()) == [file]
-    weights = [one for one in onnx.load(file).graph.initializer if len(one.dims) > 1]
-    assert {len(one.dims) for one in weights} == {4 if is_wide_quicker else 3}
+    shapes = sorted(len(one.dims) for one in onnx.load(file).graph.initializer)
+    convolutions = {0: [3, 3], 1: [4, 4], 2: [4]}[quickest]
+    assert [size for size in shapes if size > 2] == convolutions
     with torch.inference_mode():
         (found,) = engines.open_onnx(file)(tensors)
         wanted = model.network(*tensors)
@@ -235,4 +251,4 @@ def test_the_quicker_form_of_a_graph_is_kept(
 def test_the_passes_of_a_graph_are_timed(tmp_path: Path) -> None:
     file = tmp_path / "network.onnx"
     file.write_bytes(onnx_files.perceptron().SerializeToString())
-    assert 0.0 < engines._takes(file, (torch.zeros(2, onnx_files.WIDTH),)) < 1.0
+    assert 0.0 < export._takes(file, (torch.zeros(2, onnx_files.WIDTH),)) < 1.0
