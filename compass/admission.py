@@ -1,4 +1,4 @@
-"""Whether the request that comes by one connection is one too many of its key's."""
+"""Whether the request that comes by one connection is one too many of its key's or its address's."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Admission:
         self.is_let_in = refusal is None
         if refusal is None:
             return None
-        text = f"More than {refusal.rule} by one key."
+        text = f"More than {refusal.rule} by one {refusal.by}."
         return Problem("throttled", text, retry_after=refusal.wait)
 
     def own(self, data: bytes) -> int:

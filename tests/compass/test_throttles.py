@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -10,12 +11,14 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.test import Client
+from drf_spectacular.generators import SchemaGenerator
 from hypothesis import given
 from hypothesis import strategies as st
 
 from compass import heads, throttles
 from compass.rates import Rule, read
-from compass.throttles import Throttles
+from compass.throttles import KEYED, Throttles
 from inference import worker
 from registry.models import ModelVersion
 from tests.compass.fronts import DJANGO, PREDICT, Running
@@ -104,6 +107,44 @@ def test_who_invents_keys_makes_room_for_no_request_of_its_own(
         asks(one, head(f"GET {TASKS} HTTP/1.1", x_api_key=f"k{number}"), 1)
     assert len(one._due) <= 10
     assert asks(one, GET, 1) == [719]
+
+
+@pytest.mark.parametrize(
+    ("path", "rate"),
+    [
+        ("/api/schema", "read=2/h"),
+        ("/api/docs", "read=2/h"),
+        ("http://h/%61pi/docs?a", "read=2/h"),
+        ("/admin/login/", "/admin=2/h"),
+    ],
+)
+def test_who_invents_keys_reads_no_more_of_a_page_that_needs_none(
+    path: str, rate: str
+) -> None:
+    one = Throttles(read([rate]))
+    get = f"GET {path} HTTP/1.1"
+    assert asks(one, head(get), 0) == [None]
+    assert asks(one, head(get, x_api_key="a"), 0) == [None]
+    refused = one.ask(head(get, authorization="Bearer b"), "192.0.2.1", 0)
+    assert refused is not None
+    assert refused.by == "address"
+    assert one.ask(head(get, x_api_key="a"), "192.0.2.2", 0) is None
+
+
+@pytest.mark.django_db
+def test_nothing_is_open_to_an_invented_key_where_keys_are_counted(
+    client: Client,
+) -> None:
+    paths = SchemaGenerator().get_schema(public=True)["paths"]
+    assert len(paths) > 50
+    for path, methods in paths.items():
+        assert path.startswith(KEYED)
+        for method in methods:
+            address = re.sub(r"{\w+}", "1", path)
+            response = client.generic(
+                method.upper(), address, headers={"X-API-Key": "no"}
+            )
+            assert response.status_code == 401, (method, path)
 
 
 @pytest.mark.parametrize(
