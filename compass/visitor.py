@@ -220,21 +220,22 @@ class Visitor(Reader):
         else:
             self.go_on()
 
-    def refuse(self, problem: Problem, request_id: str = "", linger: float = 0) -> None:
+    def refuse(self, problem: Problem, by: Admission | None = None) -> None:
         """Answer in Django's place, for the last time on this connection.
 
-        What still comes within `linger` seconds is dropped: a reset would overtake the answer.
+        What still comes is dropped, for a while if it was not let in: a reset would overtake the answer.
         """
-        self._early, self._is_refused = b"", True
+        is_told, self._is_refused, self._early = self._is_refused, True, b""
         self._intake.end()
-        if self.transport is None:
+        if self.transport is None or is_told:
             return
-        request_id = request_id or replies.new_id()
+        self.front.refused.note({problem.code: {by.rate if by is not None else "": 1}})
+        request_id = (by.request_id if by is not None else "") or replies.new_id()
         self.transport.write(
             replies.bad(problem, request_id, replies.SECURE, is_last=True)
         )
-        if linger:
-            asyncio.get_running_loop().call_later(linger, self.close)
+        if by is not None:
+            asyncio.get_running_loop().call_later(LINGER, self.close)
         else:
             self.transport.close()
 
@@ -256,7 +257,7 @@ class Visitor(Reader):
             return False
         problem = one.ask(self._early)
         if problem is not None:
-            self.refuse(problem, one.request_id, linger=LINGER)
+            self.refuse(problem, one)
         return problem is None
 
     def _has_answer(self) -> None:
