@@ -1,4 +1,4 @@
-"""Whether the request that comes by one connection is one too many of its key's."""
+"""Whether the request that comes by one connection is one too many of its key's or its address's."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class Admission:
         self._throttles, self._address = throttles, address
         self._head, self._end = b"", End(0, is_chunked=False)
         self.is_let_in = False
+        self.rate = ""  # beyond which it was refused
 
     @property
     def request_id(self) -> str:
@@ -45,7 +46,8 @@ class Admission:
         self.is_let_in = refusal is None
         if refusal is None:
             return None
-        text = f"More than {refusal.rule} by one key."
+        self.rate = refusal.rule.name
+        text = f"More than {refusal.rule} by one {refusal.by}."
         return Problem("throttled", text, retry_after=refusal.wait)
 
     def own(self, data: bytes) -> int:

@@ -44,7 +44,7 @@ class Front:
         from compass.lookups import Database
         from compass.throttles import Throttles
         from inference.lane import Lane
-        from inference.traffic import RAW, Counter
+        from inference.traffic import RAW, REFUSED, Counter
 
         self.behind, self.timeout = behind, timeout
         self.visitors: set[Visitor] = set()
@@ -53,7 +53,7 @@ class Front:
         self.throttles = Throttles(rules) if rules else None
         self.database = Database()
         self.lane = Lane(self.database, timeout=timeout)
-        self.counter = Counter(RAW)
+        self.counter, self.refused = Counter(RAW), Counter(REFUSED)
         self.is_leaving = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -69,7 +69,7 @@ class Front:
         self.is_leaving = True
         await leave(self, server)
         self.lane.close()
-        self.database.write(self.counter, is_last=True)
+        self.database.write([self.counter, self.refused], is_last=True)
         for task in list(self._tasks):
             task.cancel()
 
@@ -108,7 +108,7 @@ class Front:
                     visitor.look(now)
                 except Exception:  # the others are looked at nevertheless
                     log.exception("A connection could not be looked at")
-            self.database.write(self.counter)
+            self.database.write([self.counter, self.refused])
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -108,10 +108,13 @@ class Database:
             self._keys.clear()
         self._keys[digest] = time.monotonic() + seconds, may
 
-    def write(self, counter: Counter, *, is_last: bool = False) -> None:
-        """Add what was counted to its row in a while, one time after the other."""
-        if (self._written.done() or is_last) and (figures := counter.take()):
-            self._written = self._writing.submit(counter.write, figures)
+    def write(self, counters: Sequence[Counter], *, is_last: bool = False) -> None:
+        """Add what was counted to its rows in a while, one time after the other."""
+        if not (self._written.done() or is_last):
+            return
+        for counter in counters:
+            if figures := counter.take():
+                self._written = self._writing.submit(counter.write, figures)
 
     def close(self) -> None:
         for thread in (self._thread, self._writing):

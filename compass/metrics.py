@@ -18,9 +18,10 @@ from compass.api import plain_problem
 from compass.nearness import is_near
 from inference import commands, traffic
 from registry import clock
-from registry.errors import Problem
+from registry.errors import CATALOGUE, Problem
 from registry.models import Incident, Node, Service, Task
 from registry.states import State
+from registry.tally import merged
 
 log = logging.getLogger(__name__)
 
@@ -157,6 +158,19 @@ def _requests() -> Iterator[Any]:
     yield _gauge("request_seconds", text, ["way", "quantile"], quantiles)
 
 
+def _refused() -> Iterator[Any]:
+    # What may be refused is told before it is: from nothing to one, Prometheus sees no rate.
+    rates = {rule.name: 0 for rule in settings.ENVIRONMENT.throttles}
+    nothing = {"throttled": rates, "malformed": {"": 0}, "busy": {"": 0}}
+    rows: list[Row] = [
+        ([code, rate, str(CATALOGUE[code][0])], count)
+        for code, counts in merged(nothing, traffic.refused()).items()
+        for rate, count in counts.items()
+    ]
+    text = "Answers of the front in Django's place; rate is the throttle's."
+    yield _counter("refused", text, ["code", "rate", "status"], rows)
+
+
 def _kept() -> Iterator[Any]:
     labels = ["service_name", "state"]
     counts = Service.objects.order_by().values_list(*labels).annotate(n=Count("pk"))
@@ -167,4 +181,4 @@ def _kept() -> Iterator[Any]:
     yield _gauge("incidents", text, ["kind"], [([kind], n) for kind, n in kinds])
 
 
-FROM_DATABASE = (_tasks, _nodes, _inference, _requests, _kept)
+FROM_DATABASE = (_tasks, _nodes, _inference, _requests, _refused, _kept)

@@ -1,4 +1,4 @@
-"""How often a key may ask, as the setting says it: `read=100/s`, `write=600/m`, `/api/v1/scripts=20/h`."""
+"""How often one may ask, as the setting says it: `read=100/s`, `write=600/m`, `/api/v1/scripts=20/h`."""
 
 from __future__ import annotations
 

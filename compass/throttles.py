@@ -1,4 +1,4 @@
-"""How often each key may ask: rates by kind of request and by route, held where the port is.
+"""How often each key or address may ask: rates by kind of request and by route, held where the port is.
 
 One process sees every request, so the counts are those of the whole server. A rate of N in a
 period lets N through at once and then one each period / N (the generic cell rate algorithm of
@@ -18,6 +18,7 @@ from registry.models import ApiKey
 
 SAFE = (b"GET", b"HEAD", b"OPTIONS")
 ROOTS = ("/api/", "/jobs/")  # what `read` and `write` mean
+KEYED = ("/api/v1/", "/jobs/")  # what only a valid key opens; elsewhere any would do
 # A server takes an address with any scheme, and with letters beyond ASCII.
 PATH = re.compile(rb"(?:[^:/?#]*+://[^/?#]*+)?([^?#]*+)")
 FIELD = re.compile(
@@ -32,6 +33,7 @@ KEPT = 1024  # heads, for a client sends the same one again and again
 class Refusal:
     rule: Rule
     wait: float  # seconds
+    by: str  # key or address
 
 
 class Throttles:
@@ -54,7 +56,7 @@ class Throttles:
         at = self._due.get((rule.name, who), 0.0)
         wait = at - now - rule.gap * (rule.number - 1)
         if wait > 1e-9:
-            return Refusal(rule, wait)
+            return Refusal(rule, wait, "address" if who == address else "key")
         self._count(rule, who, max(at, now) + rule.gap, now)
         return None
 
@@ -68,23 +70,30 @@ class Throttles:
     def _read(self, head: bytes, address: str) -> tuple[Rule | None, str]:
         known = self._known.get((head, address))
         if known is None:
-            known = self._rule(head), _who(head, address)
+            method, path = _asked(head)
+            is_keyed = path.startswith(KEYED)
+            who = _who(head, address) if is_keyed else address
+            known = self._rule(method, path), who
             if len(self._known) >= KEPT:
                 self._known.clear()
             if len(head) <= heads.MOST:
                 self._known[head, address] = known
         return known
 
-    def _rule(self, head: bytes) -> Rule | None:
-        method, target, _ = head.partition(b"\r\n")[0].split(b" ")
-        found = PATH.match(target)
-        path = unquote(found[1].decode("latin-1")) if found else ""
+    def _rule(self, method: bytes, path: str) -> Rule | None:
         for rule in self._paths:
             if path == rule.name or path.startswith(f"{rule.name}/"):
                 return rule
         if not path.startswith(ROOTS):
             return None
         return self._kinds.get("read" if method.upper() in SAFE else "write")
+
+
+def _asked(head: bytes) -> tuple[bytes, str]:
+    """The method, and the path as Django reads it."""
+    method, target, _ = head.partition(b"\r\n")[0].split(b" ")
+    found = PATH.match(target)
+    return method, unquote(found[1].decode("latin-1")) if found else ""
 
 
 def _who(head: bytes, address: str) -> str:

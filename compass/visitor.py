@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from compass import asks, replies
 from compass.admission import Admission
 from compass.asked import Asked
 from compass.ended import is_reset
 from compass.intake import Intake, Next, Prediction
+from compass.reading import MOST_EARLY, Reader
 from compass.room import LARGE
 from compass.tunnel import Tunnel
 from registry.errors import Problem
@@ -22,29 +23,23 @@ from registry.errors import Problem
 if TYPE_CHECKING:
     from compass.front import Front
 
-MOST_EARLY = 64 * 1024  # bytes read ahead of an answer
 LINGER = 2.0  # seconds in which a refused client may still send
 PATIENCE = 5.0  # seconds for a request to be whole; then Django waits for it
-HEAD_WITHIN = (
-    30.0  # seconds for a head that has to be counted, as Django's server has it
-)
+HEAD_WITHIN = 30.0  # seconds for a head that is counted, as Django's server has it
 SOON = 0.05  # seconds until who has left is known to have
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LEAVING = "The server was stopped before it answered; ask again."
 LEFT = "The server was stopped over this request; whether it did what was asked is not known."
 
 
-class Visitor(asyncio.Protocol):
+class Visitor(Reader):
     def __init__(self, front: Front) -> None:
+        super().__init__()
         self.front = front
-        self.transport: Any = None
         self.address = ""  # the client's own
-        self.tunnel: Tunnel | None = None
-        self.since = 0.0  # when what is in `early` began to come
-        self._early = b""
         self._asked: Asked | None = None
         self._intake = Intake(front.room)
-        self._is_paused = self._is_full = self.is_in_line = False
+        self.is_in_line = False
         self._has_ended = False  # the client writes no more, and waits for its answers
         self._is_refused = False  # what still comes is dropped
         self._admission: Admission | None = None  # where there are throttles
@@ -127,33 +122,11 @@ class Visitor(asyncio.Protocol):
     @property
     def is_busy(self) -> bool:
         """Whether a request came, or a part of one, that has no answer yet."""
-        return bool(self._early) or self._is_held or self._is_djangos
+        return bool(self._early) or self._is_held
 
     @property
     def _is_djangos(self) -> bool:
         return self.tunnel is not None and self.tunnel.is_busy
-
-    def pause_writing(self) -> None:
-        self._is_full = True
-        if self.tunnel is not None and self.tunnel.transport is not None:
-            self.tunnel.transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        self._is_full = False
-        if self.tunnel is not None and self.tunnel.transport is not None:
-            self.tunnel.transport.resume_reading()
-        if not self._is_held and not self._is_djangos:
-            self.go_on()
-
-    def pause_reading(self) -> None:
-        if self.transport is not None and not self._is_paused:
-            self._is_paused = True
-            self.transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if self.transport is not None and self._is_paused:
-            self._is_paused = False
-            self.transport.resume_reading()
 
     def look(self, now: float) -> None:
         """Let Django have what does not get whole; it knows how long to wait."""
@@ -233,11 +206,6 @@ class Visitor(asyncio.Protocol):
         if self.transport is not None and not is_held and not may_go_on:
             self.transport.close()
 
-    @property
-    def has_more(self) -> bool:
-        """Whether more has come than what is asked now."""
-        return bool(self._early)
-
     def waits_for(self, asked: Asked) -> bool:
         return self._asked is asked and self.transport is not None
 
@@ -252,21 +220,22 @@ class Visitor(asyncio.Protocol):
         else:
             self.go_on()
 
-    def refuse(self, problem: Problem, request_id: str = "", linger: float = 0) -> None:
+    def refuse(self, problem: Problem, by: Admission | None = None) -> None:
         """Answer in Django's place, for the last time on this connection.
 
-        What still comes within `linger` seconds is dropped: a reset would overtake the answer.
+        What still comes is dropped, for a while if it was not let in: a reset would overtake the answer.
         """
-        self._early, self._is_refused = b"", True
+        is_told, self._is_refused, self._early = self._is_refused, True, b""
         self._intake.end()
-        if self.transport is None:
+        if self.transport is None or is_told:
             return
-        request_id = request_id or replies.new_id()
+        self.front.refused.note({problem.code: {by.rate if by is not None else "": 1}})
+        request_id = (by.request_id if by is not None else "") or replies.new_id()
         self.transport.write(
             replies.bad(problem, request_id, replies.SECURE, is_last=True)
         )
-        if linger:
-            asyncio.get_running_loop().call_later(linger, self.close)
+        if by is not None:
+            asyncio.get_running_loop().call_later(LINGER, self.close)
         else:
             self.transport.close()
 
@@ -279,10 +248,6 @@ class Visitor(asyncio.Protocol):
             self.refuse(Problem("busy", LEAVING, retry_after=1))
         self.close()
 
-    def close(self, *, at_once: bool = False) -> None:
-        if self.transport is not None:
-            self.transport.abort() if at_once else self.transport.close()
-
     def _may_go_on(self) -> bool:
         """Whether the request that comes is let in; else its head is awaited, or it is refused."""
         one = self._admission
@@ -292,7 +257,7 @@ class Visitor(asyncio.Protocol):
             return False
         problem = one.ask(self._early)
         if problem is not None:
-            self.refuse(problem, one.request_id, linger=LINGER)
+            self.refuse(problem, one)
         return problem is None
 
     def _has_answer(self) -> None:

@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 RAW, DJANGO = "raw", "django"  # the front's own answers, and those behind it
 REST = "rest"  # whatever Django answers, predictions too
+REFUSED = "refused"  # by the front itself: figures by code and by the name of a rate
 WRITE_EVERY = 1.0  # seconds
 
 
@@ -30,6 +31,11 @@ class Counter:
         """What is not written yet."""
         with self.lock:
             return merged(self._kept, self.tally.figures())
+
+    def note(self, figures: Mapping[str, Any]) -> None:
+        """Count that too."""
+        with self.lock:
+            self._kept = merged(self._kept, figures)
 
     def take(self) -> dict[str, Any]:
         """What is to be written; empty if nothing is."""
@@ -48,8 +54,7 @@ class Counter:
             log.warning("Answers could not be counted: %s", error)
             if not connection.in_atomic_block:
                 connection.close_if_unusable_or_obsolete()
-            with self.lock:
-                self._kept = merged(self._kept, figures)
+            self.note(figures)
 
 
 HERE = {name: Counter(name) for name in (DJANGO, REST)}  # of this process
@@ -80,6 +85,12 @@ def _write(counter: Counter) -> None:
             connection.close()
     except Exception:  # the next second tries again
         log.exception("Answers could not be counted")
+
+
+def refused() -> dict[str, Any]:
+    """What the front refused, as far as it is written."""
+    row = Traffic.objects.filter(name=REFUSED).first()
+    return row.figures if row is not None else {}
 
 
 def status(

@@ -6,14 +6,16 @@ import http
 import json
 import socket
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from compass import replies
 from compass.room import Room
-from compass.visitor import CONTINUE
+from compass.visitor import CONTINUE, Visitor
 from inference import worker
+from inference.traffic import REFUSED, Counter
 from registry.errors import CATALOGUE, Problem
 from registry.models import ModelVersion
 from tests.compass.fronts import Running
@@ -100,6 +102,17 @@ def test_a_request_over_which_djangos_server_ends_is_answered(
     told = json.loads(body)
     assert (told["code"], len(told["request_id"])) == ("busy", 32)
     assert f"X-Request-ID: {told['request_id']}".encode() in head
+
+
+def test_a_connection_is_refused_and_that_counted_once() -> None:
+    sent: list[bytes] = []
+    front: Any = SimpleNamespace(refused=Counter(REFUSED), room=Room(), visitors=set())
+    one = Visitor(front)
+    one.transport = SimpleNamespace(write=sent.append, close=int)
+    one.refuse(Problem("busy", "It is left."))
+    one.refuse(Problem("busy", "The web process ended."))
+    assert [b"It is left." in answer for answer in sent] == [True]
+    assert front.refused.take() == {"busy": {"": 1}}
 
 
 def test_answers_that_nobody_reads_are_not_gathered_without_end(

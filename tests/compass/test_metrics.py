@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,15 +15,21 @@ from django.db import OperationalError, connection
 from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
+from compass.lookups import Database
 from compass.nearness import is_near, own_address
-from inference import traffic
-from registry.models import Node, Task
+from compass.rates import read
+from compass.throttles import Throttles
+from inference import traffic, worker
+from inference.traffic import Counter
+from registry.models import ModelVersion, Node, Task, Traffic
 from registry.states import State
-from tests.compass.fronts import Running
+from tests.compass.fronts import PREDICT, Running
+from tests.compass.test_lanes import GOOD, answers
 from tests.conftest import Clock
 from tests.inference.conftest import cache, tiny_recipe  # noqa: F401
 from tests.registry.lives import bring
 
+TOTAL = "refused_total"
 LOOPBACK = [ipaddress.ip_network(one) for one in ("127.0.0.0/8", "::1")]
 
 
@@ -92,7 +101,7 @@ def test_a_database_that_is_away_is_waited_for_once(
     found = figures(client.get("/metrics").content.decode())
     assert len(tries) == 1
     assert found["part_up", "database"] == found["part_up", "beat"] == 0
-    for part in ("tasks", "nodes", "inference", "requests", "kept"):
+    for part in ("tasks", "nodes", "inference", "requests", "refused", "kept"):
         assert found["untold", part] == 1
 
 
@@ -110,6 +119,61 @@ def test_a_count_does_not_fall_while_it_is_written(client: Client) -> None:
     assert count() == before
     counter.write(taken)
     assert count() > before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_the_front_refuses_is_told_by_code_and_rate(
+    client: Client,
+    front: Running,
+    inference: worker.Worker,
+    version: ModelVersion,
+    bearer: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused() -> dict[tuple[str, ...], float]:
+        found = figures(client.get("/metrics").content.decode())
+        return {tuple(at): n for (name, *at), n in found.items() if name == TOTAL}
+
+    rules = read([f"{PREDICT}=2/h", "read=1/h"])
+    monkeypatch.setattr(
+        settings, "ENVIRONMENT", replace(settings.ENVIRONMENT, throttles=rules)
+    )
+    front.front.throttles = Throttles(rules)
+    nothing = {("throttled", rule.name, "429"): 0 for rule in rules}
+    nothing |= {("malformed", "", "400"): 0, ("busy", "", "503"): 0}
+    Traffic.objects.filter(name=traffic.REFUSED).delete()  # another test's
+    assert refused() == nothing
+    assert [front.ask(GOOD, bearer).status for _ in range(5)] == [200] * 2 + [429] * 3
+    with socket.create_connection(("127.0.0.1", front.port), 30) as link:
+        link.sendall(b"GET /health HTTP/1.1\n\n")
+        assert answers(link, 1) == [400]
+    front.end()
+    assert refused() == nothing | {
+        ("throttled", PREDICT, "429"): 3, ("malformed", "", "400"): 1,
+    }  # fmt: skip
+
+
+@pytest.mark.django_db(transaction=True)
+def test_answers_and_refusals_of_one_second_are_both_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken = []
+
+    class Slow:
+        def submit(self, write: Any, figures: Any) -> Future[object]:
+            taken.append(figures)
+            return Future()
+
+    database = Database()
+    answered, refused = Counter(traffic.RAW), Counter(traffic.REFUSED)
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "_writing", Slow())
+        for _ in range(2):
+            answered.tally.add(0.1)
+            refused.note({"busy": {"": 1}})
+            database.write([answered, refused])
+    database.close()
+    assert [one.get("count") or one for one in taken] == [1, {"busy": {"": 1}}]
 
 
 @pytest.mark.django_db

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -10,14 +11,14 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.test import Client
+from drf_spectacular.generators import SchemaGenerator
 from hypothesis import given
 from hypothesis import strategies as st
 
 from compass import heads, throttles
 from compass.rates import Rule, read
-from compass.throttles import Throttles
-from inference import worker
-from registry.models import ModelVersion
+from compass.throttles import KEYED, Throttles
 from tests.compass.fronts import DJANGO, PREDICT, Running
 from tests.compass.test_lanes import GOOD, answers, raw_request
 from tests.inference.conftest import cache, tiny_recipe  # noqa: F401
@@ -107,6 +108,44 @@ def test_who_invents_keys_makes_room_for_no_request_of_its_own(
 
 
 @pytest.mark.parametrize(
+    ("path", "rate"),
+    [
+        ("/api/schema", "read=2/h"),
+        ("/api/docs", "read=2/h"),
+        ("http://h/%61pi/docs?a", "read=2/h"),
+        ("/admin/login/", "/admin=2/h"),
+    ],
+)
+def test_who_invents_keys_reads_no_more_of_a_page_that_needs_none(
+    path: str, rate: str
+) -> None:
+    one = Throttles(read([rate]))
+    get = f"GET {path} HTTP/1.1"
+    assert asks(one, head(get), 0) == [None]
+    assert asks(one, head(get, x_api_key="a"), 0) == [None]
+    refused = one.ask(head(get, authorization="Bearer b"), "192.0.2.1", 0)
+    assert refused is not None
+    assert refused.by == "address"
+    assert one.ask(head(get, x_api_key="a"), "192.0.2.2", 0) is None
+
+
+@pytest.mark.django_db
+def test_nothing_is_open_to_an_invented_key_where_keys_are_counted(
+    client: Client,
+) -> None:
+    paths = SchemaGenerator().get_schema(public=True)["paths"]
+    assert len(paths) > 50
+    for path, methods in paths.items():
+        assert path.startswith(KEYED)
+        for method in methods:
+            address = re.sub(r"{\w+}", "1", path)
+            response = client.generic(
+                method.upper(), address, headers={"X-API-Key": "no"}
+            )
+            assert response.status_code == 401, (method, path)
+
+
+@pytest.mark.parametrize(
     "text", ["read", "read=0/s", "read=1/w", "fast=1/s", "read=1", "models=1/s", ""]
 )
 def test_a_rate_that_cannot_be_read_is_named(text: str) -> None:
@@ -139,9 +178,16 @@ def test_a_long_address_is_soon_read(target: str) -> None:
 
 # Over a front
 
+Limit = Callable[[list[str]], Running]
+
+
+def tasks(bearer: dict[str, str]) -> str:
+    fields = f"Host: localhost\r\nAuthorization: {bearer['Authorization']}\r\n"
+    return f"GET {TASKS} HTTP/1.1\r\n{fields}\r\n"
+
 
 @pytest.fixture
-def limited(live_server: Any, front: Running) -> Callable[[list[str]], Running]:
+def limited(live_server: Any, front: Running) -> Limit:
     def limit(rates: list[str]) -> Running:
         front.front.throttles = Throttles(read(rates))
         return front
@@ -153,12 +199,9 @@ def limited(live_server: Any, front: Running) -> Callable[[list[str]], Running]:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 class TestFront:
+    @pytest.mark.usefixtures("inference", "version")
     def test_both_lanes_are_counted_together_and_refuse_alike(
-        self,
-        limited: Callable[[list[str]], Running],
-        inference: worker.Worker,
-        version: ModelVersion,
-        bearer: dict[str, str],
+        self, limited: Limit, bearer: dict[str, str]
     ) -> None:
         front = limited([f"{PREDICT}=4/h"])
         found = [front.ask(GOOD, bearer, path) for path in (PREDICT, DJANGO) * 2]
@@ -173,11 +216,10 @@ class TestFront:
         assert front.ask(GOOD, {"Authorization": "Bearer cmp_no"}).status == 401
 
     def test_a_connection_that_asks_much_at_once_gets_no_more_than_others(
-        self, limited: Callable[[list[str]], Running], bearer: dict[str, str]
+        self, limited: Limit, bearer: dict[str, str]
     ) -> None:
         front = limited(["read=3/h"])
-        fields = f"Host: localhost\r\nAuthorization: {bearer['Authorization']}\r\n"
-        one = f"GET {TASKS} HTTP/1.1\r\n{fields}\r\n".encode()
+        one = tasks(bearer).encode()
         with socket.create_connection(("127.0.0.1", front.port), 30) as link:
             link.sendall(one)
             link.sendall(one + one)
@@ -200,15 +242,13 @@ class TestFront:
     )
     def test_no_request_hides_behind_another(
         self,
-        limited: Callable[[list[str]], Running],
+        limited: Limit,
         bearer: dict[str, str],
         first: str,
     ) -> None:
         front = limited(["read=2/h"])
-        fields = f"Host: localhost\r\nAuthorization: {bearer['Authorization']}\r\n"
-        one = f"GET {TASKS} HTTP/1.1\r\n{fields}\r\n"
         with socket.create_connection(("127.0.0.1", front.port), 30) as link:
-            link.sendall((first + one * 5).encode())
+            link.sendall((first + tasks(bearer) * 5).encode())
             found = []
             while content := link.recv(100_000):
                 found.append(content)
@@ -243,19 +283,18 @@ class TestFront:
         assert found == answer + b"0123456789" + answer + b"abcdefghij"
 
     def test_pipelined_requests_are_answered_before_the_server_is_stopped(
-        self, limited: Callable[[list[str]], Running], bearer: dict[str, str]
+        self, limited: Limit, bearer: dict[str, str]
     ) -> None:
         front = limited(["read=9/h"])
-        fields = f"Host: localhost\r\nAuthorization: {bearer['Authorization']}\r\n"
         with socket.create_connection(("127.0.0.1", front.port), 30) as link:
-            link.sendall(f"GET {TASKS} HTTP/1.1\r\n{fields}\r\n".encode() * 5)
+            link.sendall(tasks(bearer).encode() * 5)
             wait = link.recv(1, socket.MSG_PEEK)
             front.loop.call_soon_threadsafe(front.stop.set)
             assert wait
             assert answers(link, 5) == [200] * 5
 
     def test_who_sends_a_large_body_reads_the_refusal(
-        self, limited: Callable[[list[str]], Running], bearer: dict[str, str]
+        self, limited: Limit, bearer: dict[str, str]
     ) -> None:
         front = limited(["write=1/h"])
         path = "/api/v1/training/tasks"
@@ -268,12 +307,9 @@ class TestFront:
         assert link.getresponse().status == 429
         link.close()
 
+    @pytest.mark.usefixtures("inference", "version")
     def test_a_refused_connection_is_closed_and_others_go_on(
-        self,
-        limited: Callable[[list[str]], Running],
-        inference: worker.Worker,
-        version: ModelVersion,
-        bearer: dict[str, str],
+        self, limited: Limit, bearer: dict[str, str]
     ) -> None:
         front = limited(["read=1/h"])
         link = front.connect()
@@ -288,12 +324,9 @@ class TestFront:
         link.request("GET", "/health")
         assert link.getresponse().status == 200
 
+    @pytest.mark.usefixtures("inference", "version")
     def test_predictions_in_one_piece_are_counted_one_by_one(
-        self,
-        limited: Callable[[list[str]], Running],
-        inference: worker.Worker,
-        version: ModelVersion,
-        bearer: dict[str, str],
+        self, limited: Limit, bearer: dict[str, str]
     ) -> None:
         front = limited(["write=2/h"])
         body = json.dumps(GOOD).encode()

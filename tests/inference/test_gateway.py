@@ -69,6 +69,13 @@ def crew(
         one.line.close()
 
 
+def tell(crew: list[Worker], who: int, holds: int, *, at: int = 1) -> None:
+    """One has loaded that version, and all beat."""
+    crew[who].held.add(holds)
+    for one in crew:
+        one.beats(at)
+
+
 def ask(found: Found = MODEL, times: int = 1) -> None:
     for _ in range(times):
         gateway.ask(found, [{"x": 1}], timeout=20)
@@ -81,9 +88,7 @@ def asked(crew: list[Worker]) -> list[int]:
 def test_the_worker_is_asked_that_told_at_its_beat_what_it_holds(
     crew: list[Worker],
 ) -> None:
-    crew[1].held.add(ONE)
-    for one in crew:
-        one.beats(1)
+    tell(crew, 1, ONE)
     ask(times=20)
     assert asked(crew) == [0, 20, 0]
 
@@ -94,14 +99,10 @@ def test_who_has_answered_is_asked_again(crew: list[Worker]) -> None:
 
 
 def test_a_later_beat_tells_of_what_was_evicted(crew: list[Worker]) -> None:
-    crew[0].held.add(ONE)
-    for one in crew:
-        one.beats(1)
+    tell(crew, 0, ONE)
     ask(times=5)
     crew[0].held.clear()
-    crew[2].held.add(ONE)
-    for one in crew:
-        one.beats(2)
+    tell(crew, 2, ONE, at=2)
     ask(times=5)
     assert asked(crew) == [5, 0, 5]
 
@@ -127,18 +128,14 @@ def test_who_loads_a_model_is_asked_and_others_have_the_rest(
 
 
 def test_what_a_worker_cannot_load_is_asked_of_anyone_next(crew: list[Worker]) -> None:
-    crew[0].held.add(GONE)
-    for one in crew:
-        one.beats(1)
+    tell(crew, 0, GONE)
     with pytest.raises(Problem, match="not there"):
         ask(Found(GONE, "m", 1, 0))
     assert gateway._known._held[crew[0].place] == set()
 
 
 def test_a_worker_that_died_is_followed_by_another(crew: list[Worker]) -> None:
-    crew[1].held.add(ONE)
-    for one in crew:
-        one.beats(1)
+    tell(crew, 1, ONE)
     ask(times=2)
     crew[1].line.close()
     ask(times=2)
@@ -149,9 +146,7 @@ def test_a_worker_that_died_is_followed_by_another(crew: list[Worker]) -> None:
 def test_a_worker_without_a_sign_of_life_is_asked_last_whatever_it_holds(
     crew: list[Worker],
 ) -> None:
-    crew[1].held.add(ONE)
-    for one in crew:
-        one.beats(1)
+    tell(crew, 1, ONE)
     gateway._shun(crew[1].place)
     ask(times=3)
     assert asked(crew)[1] == 0

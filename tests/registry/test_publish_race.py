@@ -10,20 +10,20 @@ import pytest
 from registry import store
 
 
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    directory = tmp_path / "output"
+def written(directory: Path) -> Path:
     directory.mkdir()
     (directory / "config.json").write_text("{}")
     return directory
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return written(tmp_path / "output")
 
 
 @pytest.fixture
 def same(tmp_path: Path) -> Path:
-    directory = tmp_path / "same"
-    directory.mkdir()
-    (directory / "config.json").write_text("{}")
-    return directory
+    return written(tmp_path / "same")
 
 
 def test_the_same_model_may_come_into_being_at_the_last_moment(
