@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 
 from compass import ends, heads
@@ -10,13 +11,14 @@ from compass.throttles import Throttles
 from registry.errors import Problem
 
 EMPTY = b"\r\n"  # lines of which there may be some before a request
+HOUSEHOLD = 64  # leading bits of an IPv6 address; the others its owner chooses
 
 
 class Admission:
     """`is_let_in` from when a request was counted until it has its answer."""
 
     def __init__(self, throttles: Throttles, address: str) -> None:
-        self._throttles, self._address = throttles, address
+        self._throttles, self._address = throttles, household(address)
         self._head, self._end = b"", End(0, is_chunked=False)
         self.is_let_in = False
         self.rate = ""  # beyond which it was refused
@@ -53,3 +55,16 @@ class Admission:
     def own(self, data: bytes) -> int:
         """How many of the bytes that come next are that request's. Raises Problem `malformed`."""
         return self._end.take(data)
+
+
+def household(address: str) -> str:
+    """What an address is counted as: of IPv6 the network that one customer is given."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address  # of no network
+    if found.version == 4:
+        return address
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((int(found), HOUSEHOLD), strict=False))

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compass import heads, throttles
+from compass.admission import Admission
 from compass.rates import Rule, read
 from compass.throttles import KEYED, Throttles
 from tests.compass.fronts import DJANGO, PREDICT, Running
@@ -127,6 +128,26 @@ def test_who_invents_keys_reads_no_more_of_a_page_that_needs_none(
     assert refused is not None
     assert refused.by == "address"
     assert one.ask(head(get, x_api_key="a"), "192.0.2.2", 0) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("2001:db8:1:2::3", "2001:db8:1:2:ffff::4", True),
+        ("2001:db8:1:2::3", "2001:db8:1:3::3", False),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+        ("", "", True),
+    ],
+)
+def test_whom_a_network_was_given_has_one_allowance_for_all_its_addresses(
+    one: str, other: str, is_same: bool
+) -> None:
+    some = Throttles(read(["read=1/h"]))
+    get = b"GET /api/docs HTTP/1.1\r\n\r\n"
+    assert Admission(some, one).ask(get) is None
+    assert (Admission(some, other).ask(get) is not None) == is_same
 
 
 @pytest.mark.django_db
