@@ -15,7 +15,7 @@ from typing import Any
 from inference.crew import IN_FLIGHT, Crew
 from inference.frames import Answer, Status
 from inference.peer import Flight, Peer
-from inference.requests import Lookups, Queue, Request, tells_of_deletion, told
+from inference.requests import LARGEST, Lookups, Queue, Request, tells_of_deletion, told
 from inference.routes import Found
 from registry.errors import Problem
 
@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 MOST_WAITING = 1024  # requests for one address
 MOST_QUEUES = 1024  # addresses, before those that nobody waits at are forgotten
+SHORT = (
+    0.0005  # seconds a request; of longer ones each goes as soon as a worker is free
+)
 TRIES = 3  # workers that may die of a request
 LOOK_EVERY = 0.25  # seconds between looks at deadlines
 RETRY_AFTER = 2.0  # seconds
@@ -69,6 +72,15 @@ class Lane:
         self._arrived += 1
         request.arrived = self._arrived
         queue.waiting.append(request)
+        if queue.seconds > SHORT or len(queue.waiting) >= LARGEST:
+            self._pump(queue)
+        elif not queue.is_due:
+            # After what else has come by now: a batch of them all is one way there and back.
+            queue.is_due = True
+            asyncio.get_running_loop().call_soon(self._pump_due, queue)
+
+    def _pump_due(self, queue: Queue) -> None:
+        queue.is_due = False
         self._pump(queue)
 
     def _pump(self, queue: Queue) -> None:

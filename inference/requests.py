@@ -64,11 +64,14 @@ class Request:
 class Queue:
     """The requests for one address, first in first out; `seconds` of work a request lately."""
 
-    __slots__ = ("address", "flights", "is_looking", "seconds", "waiting", "width")
+    __slots__ = (
+        "address", "flights", "is_due", "is_looking", "seconds", "waiting", "width",
+    )  # fmt: skip
 
     def __init__(self, address: str) -> None:
         self.address, self.waiting = address, deque[Request]()
         self.seconds, self.is_looking = 0.0, False
+        self.is_due = False  # a batch is about to be sent
         self.flights, self.width = 0, 1  # batches that are out, versions that answer
 
     def sides(self, found: Found) -> list[Found]:

@@ -159,6 +159,15 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
         worker.end()
 
 
+async def two_batches(one: Lane, worker: Worker) -> list[Asked]:
+    """As many as are out at once, of one request each."""
+    first: list[Asked] = []
+    for n in range(2):
+        first.append(Asked(one, "slow", n))
+        await until(lambda: len(worker.batches) == len(first))
+    return first
+
+
 def test_what_came_while_batches_were_out_goes_in_the_next(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,8 +175,7 @@ def test_what_came_while_batches_were_out_goes_in_the_next(
     worker = room.worker("one")
 
     async def play(one: Lane) -> None:
-        first = [Asked(one, "slow", n) for n in range(2)]
-        await until(lambda: len(worker.batches) == 2)
+        first = await two_batches(one, worker)
         rest = [Asked(one, "slow", n) for n in range(2, 12)]
         worker.gate.set()
         found = [await asked.outputs() for asked in first + rest]
@@ -177,6 +185,44 @@ def test_what_came_while_batches_were_out_goes_in_the_next(
     taken = [batch[1:] for batch in worker.batches]
     assert sorted(taken[:2]) == [[0], [1]]
     assert sorted(len(batch) for batch in taken[2:]) == [2, 4, 4]
+
+
+@pytest.mark.parametrize("is_short", [True, False])
+def test_what_comes_at_once_goes_together_if_it_does_not_take_long(
+    room: Room, monkeypatch: pytest.MonkeyPatch, is_short: bool
+) -> None:
+    worker = room.worker("one")
+    monkeypatch.setattr(lane, "SHORT", 1.0 if is_short else -1.0)
+
+    async def play(one: Lane) -> None:
+        some = [Asked(one, "slow", n) for n in range(4)]
+        await until(lambda: len(worker.batches) == (1 if is_short else 2))
+        worker.gate.set()
+        assert [await asked.outputs() for asked in some] == [
+            [{"y": 2 * n}] for n in range(4)
+        ]
+
+    room.run(play)
+    taken = sorted(batch[1:] for batch in worker.batches)
+    assert taken == ([[0, 1, 2, 3]] if is_short else [[0], [1], [2, 3]])
+
+
+def test_a_batch_that_is_full_is_not_waited_with(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = room.worker("one")
+    monkeypatch.setattr(lane, "LARGEST", 3)
+
+    async def play(one: Lane) -> None:
+        some = [Asked(one, "slow", n) for n in range(3)]
+        assert one._queues["slow"].flights == 1
+        await until(lambda: worker.batches)
+        assert worker.batches == [[SLOW.version, 0, 1, 2]]
+        worker.gate.set()
+        for each in some:
+            await each.outputs()
+
+    room.run(play)
 
 
 def test_a_slow_model_does_not_starve_a_quick_one(room: Room) -> None:
@@ -198,8 +244,7 @@ def test_of_two_addresses_of_one_version_none_waits_for_ever(room: Room) -> None
     worker = room.worker("one")
 
     async def play(one: Lane) -> None:
-        first = [Asked(one, "slow", n) for n in range(2)]
-        await until(lambda: len(worker.batches) == 2)
+        first = await two_batches(one, worker)
         late = [Asked(one, "same", 7), Asked(one, "slow", 8)]
         worker.gate.set()
         for each in [*first, *late]:
@@ -241,7 +286,8 @@ def test_a_full_line_says_when_to_come_back(
     worker = room.worker("one")
 
     async def play(one: Lane) -> None:
-        taken = [Asked(one, "slow", n) for n in range(7)]
+        taken = await two_batches(one, worker)
+        taken += [Asked(one, "slow", n) for n in range(5)]
         refused = Asked(one, "slow", 7)
         assert await refused.code() == "busy"
         assert (await refused.answer)[1]["retry_after"] >= 1
@@ -297,13 +343,12 @@ def test_what_all_clients_left_is_stopped_while_it_is_computed(room: Room) -> No
     worker.line._predict = predict
 
     async def play(one: Lane) -> None:
-        stays, left = Asked(one, "slow", 1), Asked(one, "slow", 2)
-        await until(lambda: len(worker.batches) == 2)
+        stays, left = await two_batches(one, worker)
         left.request.is_gone = True
         await until(stopped.is_set)
         assert await Asked(one, "quick", 3).outputs() == [{"y": 6}]
         worker.gate.set()
-        assert await stays.outputs() == [{"y": 2}]
+        assert await stays.outputs() == [{"y": 0}]
 
     room.run(play)
 
@@ -525,8 +570,10 @@ def test_who_waits_when_a_split_ends_is_answered_by_what_is_named_then(
 
     async def play(one: Lane) -> None:
         keys = keys_of(SPLIT, CANARY, 5)
-        asked = [Asked(one, "split", n, key=key) for n, key in enumerate(keys)]
-        await until(lambda: len(worker.batches) == 2)
+        asked = []
+        for n, key in enumerate(keys):
+            asked.append(Asked(one, "split", n, key=key))
+            await until(lambda: len(worker.batches) == min(2, len(asked)))
         room.known.addresses["split"] = QUICK
         worker.gate.set()
         for each in asked:
