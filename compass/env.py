@@ -32,6 +32,8 @@ INTERNAL = (
 SOCKETS = Path("/tmp")  # noqa: S108  # of brokers whose data lies too deep
 SOCKET_PATH_LIMIT = 100  # bytes; the kernel's limit is 108 with the end mark
 REDIS = ("redis://", "rediss://", "redis+socket://")
+MOST_CPUS = 8192  # that Linux counts on one machine
+MOST_MEMORY = 64 * 1024**4  # bytes
 BROKERS = (*REDIS, "sentinel://", "amqp://", "amqps://", "memory://")
 
 
@@ -101,8 +103,10 @@ def read() -> Environment:
             _host_name(),
             validate=validate.Regexp(r"[A-Za-z0-9_.-]{1,80}\Z"),
         ),
-        "cpus": env.int("CPUS", _cpus(), validate=positive),
-        "memory": env.int("MEMORY", _memory(), validate=positive),
+        "cpus": env.int("CPUS", _cpus(), validate=validate.Range(min=1, max=MOST_CPUS)),
+        "memory": env.int(
+            "MEMORY", _memory(), validate=validate.Range(min=1, max=MOST_MEMORY)
+        ),
         "fake_gpus": env.str("FAKE_GPUS", ""),
         "pin_cpus": env.bool("PIN_CPUS", True),
         "web_threads": env.int("WEB_THREADS", 16, validate=positive),

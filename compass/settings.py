@@ -154,6 +154,9 @@ CELERY_TASK_TRACK_STARTED = False
 CELERY_TASK_ACKS_LATE = False
 CELERY_WORKER_DISABLE_PREFETCH = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+# After a reconnection the threads of the pool would set it again, and read the answer from
+# the connection that the main loop reads: each gets half of the other's frames, and both wait.
+CELERY_WORKER_ENABLE_PREFETCH_COUNT_REDUCTION = False
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_TASK_DEFAULT_QUEUE = "control"
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None

@@ -8,9 +8,14 @@ from typing import Any
 
 from celery import signals
 
+from compass import loop
+from compass.celery import app
+
 log = logging.getLogger(__name__)
 
 _parts: dict[str, Any] = {}
+
+app.steps["consumer"].add(loop.Turns)
 
 
 @signals.celeryd_after_setup.connect
@@ -45,6 +50,7 @@ def begin(**_: Any) -> None:
     except Exception:
         log.exception("This worker cannot begin, and ends")
         sys.exit(1)
+    loop.WATCH.start()
 
 
 def _begin() -> None:
@@ -62,6 +68,7 @@ def _begin() -> None:
 @signals.worker_shutting_down.connect
 def ask_to_stop(**_: Any) -> None:
     """Celery now waits for its threads, so they must be told to end."""
+    loop.WATCH.leave()
     if "work" in _parts:
         _parts["work"].ask_to_stop()
 

@@ -14,6 +14,7 @@ from django.db import transaction
 from registry import arrays, broker, cancellation, dependencies, store, trees
 from registry.errors import Problem
 from registry.kinds import KINDS
+from registry.locks import lock_until_commit
 from registry.models import Stale, Task
 from registry.states import FINAL, LIVE, State
 
@@ -66,6 +67,8 @@ def retry(task: Task, *, start_over: bool = False) -> None:
 def purge(task: Task) -> None:
     """Remove a final task, an array with its elements, and their files after the commit."""
     with transaction.atomic():
+        # Before any row: a pass holds it when it takes the rows that are decided here too.
+        lock_until_commit("dispatch")
         # Held, so that a retry that comes between keeps its task.
         rows = Task.objects.select_for_update().filter(pk=task.pk, state__in=FINAL)
         if not rows.exists():

@@ -60,9 +60,10 @@ def run(
                 stack.start()
                 _go(stack, seed, profile, faults, found, result)
             finally:
-                stack.close()
+                deaf = stack.close()
                 if keep:
                     _keep_rows(stack.data, home)
+            found.stuck += [f"{name} did not end when asked to" for name in deaf]
             _clean(stack)
             check.judge_machine(stack.data, stack.leftovers(), found)
             nodes = [f"cpu@{name}" for name in NODES]

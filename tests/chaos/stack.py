@@ -87,20 +87,23 @@ class Stack:
             self.until(lambda: len(self.nodes_up("cpu")) == 2, "both nodes are up", 60)
         self._keeper.start()
 
-    def close(self) -> None:
-        """Stop all in good order; what does not end in a minute is killed."""
+    def close(self) -> list[str]:
+        """Stop all in good order; the names of what did not end in a minute and was killed."""
         self._closing.set()
         if self._keeper.is_alive():
             self._keeper.join(10)
         for process in self.processes.values():
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
-        for process in self.processes.values():
+        deaf = []
+        for name, process in self.processes.items():
             try:
                 process.wait(60)
             except subprocess.TimeoutExpired:
+                deaf.append(name)
                 process.kill()
                 process.wait(10)
+        return deaf
 
     def hold_down(self, name: str, seconds: float) -> None:
         """Kill every process of that name for so long, as fast as it comes back."""

@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
+from unittest import mock
 
-from celery import Celery
+import pytest
+from celery import Celery, beat
 from celery.schedules import crontab
 
+from compass import loop
 from compass.beat import Scheduler
+from compass.loop import CUT_AFTER, Watch
 
 
 def make(folder: Path) -> Scheduler:
@@ -37,6 +41,31 @@ def test_a_duty_that_was_done_waits_its_time_also_after_a_restart(
     again = make(tmp_path)
     assert not again.schedule["often"].is_due().is_due
     again.close()
+
+
+def test_a_tick_that_stands_still_is_cut_off_from_the_broker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch, cut = Watch(), mock.Mock()
+    monkeypatch.setattr(loop, "WATCH", watch)
+    monkeypatch.setattr(loop, "cut", cut)
+    scheduler = make(tmp_path)
+    calls: list[int] = []
+
+    def stand_still(*args: object) -> None:
+        for _ in range(CUT_AFTER):
+            watch.look()
+        calls.append(cut.call_count)
+
+    monkeypatch.setattr(beat.Scheduler, "tick", stand_still)
+    scheduler.tick()
+    assert (calls, cut.call_args.args) == ([1], (scheduler,))
+    # Between two ticks, and while it looks for its broker, it has time.
+    stand_still()
+    monkeypatch.setattr(beat.Scheduler, "_ensure_connected", stand_still)
+    scheduler._ensure_connected()
+    assert calls == [1, 1, 1]
+    scheduler.close()
 
 
 def is_four() -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -87,3 +88,18 @@ def test_misspelt_settings_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> Non
     found = checks.check_names(None)
     assert [one.id for one in found] == ["compass.W001"]
     assert "COMPASS_PROT" in found[0].msg
+
+
+def test_far_more_than_the_machine_has_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert checks.check_capacity(None) == []
+    monkeypatch.setattr(
+        settings,
+        "ENVIRONMENT",
+        dataclasses.replace(settings.ENVIRONMENT, cpus=8000, memory=63 * 1024**4),
+    )
+    found = checks.check_capacity(None)
+    assert [one.id for one in found] == ["compass.W004"] * 2
+    assert found[0].msg.startswith("COMPASS_CPUS is 8000; this machine has ")
+    assert found[1].msg.startswith("COMPASS_MEMORY is ")

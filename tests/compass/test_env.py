@@ -53,6 +53,20 @@ def test_every_wrong_setting_is_reported_at_once(
     assert all(line.partition(":")[2].strip() for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("name", "most"), [("CPUS", env.MOST_CPUS), ("MEMORY", env.MOST_MEMORY)]
+)
+def test_what_no_machine_has_is_refused(
+    name: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"COMPASS_{name}", str(most))
+    assert getattr(env.read(), name.lower()) == most
+    for wrong in (most + 1, 0):
+        monkeypatch.setenv(f"COMPASS_{name}", str(wrong))
+        with pytest.raises(env.BadEnvironment, match=rf"COMPASS_{name}: .*{most}"):
+            env.read()
+
+
 def test_throttles_and_networks_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert env.read().throttles == []
     assert [str(one) for one in env.read().metrics_allow] == ["127.0.0.0/8", "::1/128"]
