@@ -97,7 +97,8 @@ class Turns(bootsteps.StartStopStep):
     requires = (Connection,)
 
     def start(self, consumer: Any) -> None:
-        WATCH.begin(lambda: cut(consumer))
+        if consumer.hub is not None:  # brokers without events have no loop that turns
+            WATCH.begin(lambda: cut(consumer))
 
     def register_with_event_loop(self, consumer: Any, hub: Any) -> None:
         hub.call_repeatedly(EVERY / 2, WATCH.turn)

@@ -143,6 +143,17 @@ def test_the_loop_of_every_worker_is_looked_after_while_it_is_connected(
     assert done.after(watch, 1000) == []
 
 
+def test_without_a_loop_that_turns_nothing_is_judged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done = Done()
+    watch = done.watch()
+    monkeypatch.setattr(loop, "WATCH", watch)
+    watch.pause()
+    Turns(mock.Mock()).start(mock.Mock(hub=None))
+    assert done.after(watch, 1000) == []
+
+
 def test_a_worker_that_is_asked_to_stop_has_bounded_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
