@@ -19,6 +19,7 @@ from inference import caller, frames, gateway, known, line, links
 from inference.frames import Kind, Status
 from inference.line import Line
 from inference.links import Link, Place
+from inference.peer import Peer
 from inference.routes import Found
 from registry import cores
 from registry.errors import Problem
@@ -196,6 +197,34 @@ def test_nonsense_ends_its_connection_only(
     other.close()
     ask(link, 1, FAST, b'[{"x": 1}]')
     assert answers(link)[0] == 1
+
+
+LATER = frames.HEAD.pack(5 + 7, 99, 1) + b"content"  # of a kind that is not known
+
+
+def test_a_worker_skips_what_only_later_versions_say(link: Link) -> None:
+    link.socket.sendall(LATER)
+    ask(link, 1, FAST, b'[{"x": 1}]')
+    link.socket.sendall(LATER)
+    assert answers(link) == (1, [(Status.OUTPUTS, [{"y": 2}])])
+    ask(link, 2, FAST, b'[{"x": 2}]')
+    assert answers(link) == (2, [(Status.OUTPUTS, [{"y": 4}])])
+
+
+def test_whoever_asks_skips_what_only_later_workers_say(
+    open_line: tuple[Line, Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("frame", "reply"):
+        make = getattr(frames, name)
+        before = lambda *about, make=make: LATER + make(*about)  # noqa: E731
+        monkeypatch.setattr(frames, name, before)
+    link = Link(open_line[1])
+    assert link.told["versions"] == [FAST]
+    assert link.ask(FAST, b'[{"x": 4}]', 20) == (Status.OUTPUTS, b'[{"y":8}]')
+    link.close()
+    peer = Peer(open_line[1], {}, lambda: None)
+    peer.data_received(frames.frame(Kind.PONG, 0, b'{"versions": [3]}'))
+    assert peer.versions == {3}
 
 
 def test_a_watched_batch_is_answered_alike_and_told_of(
