@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 from weakref import WeakSet
 
@@ -42,6 +42,26 @@ class Stop:
 
     def __exit__(self, *_: object) -> None:
         _here.stop = NEVER
+
+
+class StopWhen(Stop):
+    """Also once `is_over` says so, which any thread may ask and which never raises."""
+
+    __slots__ = ("_is_over", "_until")
+
+    def __init__(self, is_over: Callable[[], bool]) -> None:
+        self._is_over = is_over
+        super().__init__()
+
+    @property
+    def until(self) -> float:
+        if self._is_over():
+            self._until = -math.inf  # whatever it says later
+        return self._until
+
+    @until.setter
+    def until(self, moment: float) -> None:
+        self._until = moment
 
 
 NEVER = Stop()

@@ -6,21 +6,25 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from inference import caller, frames, onnx_model, predictor, stop
+from inference import caller, control, frames, mirror, onnx_model, predictor, stop
 from inference.cache import Facts
 from inference.chunk import Chunk
 from inference.flow import Flow
 from inference.frames import Kind, Status
 from inference.line import Line
 from inference.links import Link, Place
+from inference.mirror import Mirror
 from inference.onnx_model import Predictor
-from inference.stop import Stop, Stopped
+from inference.stop import Stop, Stopped, StopWhen
 from registry.errors import BadItem
+from registry.models import ModelVersion
+from tests.inference import tiny
 from tests.inference.test_onnx import endless, examined
 
 FACTS = Facts(1, "net:1", "onnx", "d", 1)
@@ -211,6 +215,72 @@ def test_a_flow_that_is_closed_stops_its_passes(model: Predictor) -> None:
     wait_until(lambda: flow._running)
     flow.close()
     wait_until(lambda: found)
+
+
+@pytest.mark.parametrize("why", ["somebody asks", "it is long", "the worker ends"])
+def test_a_shadow_gives_way_in_the_middle_of_a_pass(
+    model: Predictor, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    begun, is_idle, rows = threading.Event(), [True], list[Any]()
+
+    def predict(version: int, items: Any) -> list[dict[str, Any]]:
+        if items:
+            begun.set()
+        return answer(model, *items)
+
+    one = Mirror(
+        predict,
+        is_idle=lambda: is_idle[0],
+        has_room=lambda _: True,
+        write=lambda second, figures: rows.append(figures),
+    )
+    limit = "LONGEST" if why == "it is long" else "YIELDS_AFTER"
+    monkeypatch.setattr(mirror, limit, SOON)
+    lists, answers = [json.dumps([ENDLESS]).encode()], [(Status.OUTPUTS, b'[{"y":1}]')]
+    one.note((7, 2), 1, lists, answers, 0.1)
+    assert begun.wait(LONG)
+    if why == "somebody asks":
+        is_idle[0] = False
+    if why == "the worker ends":
+        one.close()
+    else:
+        wait_until(lambda: any("shadow" in figures for figures in rows))
+        one.close()
+    assert one._thread is not None
+    assert not one._thread.is_alive()
+    assert [f["shadow"] for f in rows if "shadow" in f] == [{"dropped": 1}]
+
+
+def test_a_shadow_may_go_on_for_a_while_though_somebody_asks() -> None:
+    now, is_idle = [0.0], [True]
+    one = Mirror(
+        lambda *_: [],
+        is_idle=lambda: is_idle[0],
+        has_room=lambda _: True,
+        monotonic=lambda: now[0],
+    )
+    with StopWhen(lambda: one._has_to_end(0.0)):
+        is_idle[0], now[0] = False, 0.9 * mirror.YIELDS_AFTER
+        stop.look()
+        is_idle[0], now[0] = True, 0.9 * mirror.LONGEST
+        stop.look()
+        is_idle[0] = False
+        with pytest.raises(Stopped):
+            stop.look()
+        is_idle[0] = True
+        with pytest.raises(Stopped):
+            stop.look()
+
+
+@pytest.mark.django_db
+def test_a_model_that_never_answers_its_example_is_not_in_use_for_ever(
+    model: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = tiny.make_version()
+    ModelVersion.objects.filter(pk=row.pk).update(signature={"examples": [ENDLESS]})
+    monkeypatch.setattr(control, "WARM_UP_WITHIN", SOON)
+    with Stop(time.monotonic() + LONG):
+        control.warm_up(model, replace(FACTS, version=row.pk))
 
 
 def wait_until(done: Callable[[], Any]) -> None:
