@@ -273,6 +273,9 @@ def test_other_hosts_must_hold_the_secret(
     away = Place("inference@one", "a", "", "127.0.0.1", port)
     link = Link(away)
     assert link.ask(FAST, b'[{"x": 4}]', 5) == (Status.OUTPUTS, b'[{"y":8}]')
+    (caller,) = one._callers  # if the other host is gone without a word, it ends
+    assert caller.link.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert caller.link.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) > 0
     link.close()
     settings.SECRET_KEY = "another"
     with pytest.raises(OSError, match=r"left|reset"):
@@ -300,6 +303,26 @@ def test_threads_end_with_their_connection(open_line: tuple[Line, Place]) -> Non
     while open_line[0]._callers or threading.active_count() > before:
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def test_while_no_thread_can_begin_those_that_are_there_answer(
+    open_line: tuple[Line, Place], link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        ask(link, 1, FAST, b'[{"x": 1}]')
+        ask(link, 2, BAD, b'[{"x": 1}]')
+        assert {answers(link)[0] for _ in range(2)} == {1, 2}
+        with pytest.raises(OSError, match=r"left|reset"):
+            Link(open_line[1])
+    until(lambda: open_line[0].outstanding == 0)
+    other = Link(open_line[1])
+    ask(other, 3, FAST, b'[{"x": 1}]')
+    assert answers(other)[0] == 3
+    other.close()
 
 
 @pytest.mark.django_db

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from inference import caller, control, frames, mirror, onnx_model, predictor, stop
 from inference.cache import Facts
+from inference.caller import Caller
 from inference.chunk import Chunk
 from inference.flow import Flow
 from inference.frames import Kind, Status
@@ -98,6 +100,23 @@ def test_whoever_watches_sleeps_while_nothing_is_computed(
     monkeypatch.undo()
     with Stop(time.monotonic() + SOON), pytest.raises(Stopped):
         answer(model, ENDLESS)
+
+
+def test_whoever_watches_begins_once_a_thread_can_be_had(
+    model: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(stop, "_watch", [])
+    monkeypatch.setattr(stop, "_awake", threading.Event())
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert answer(model, QUICK) == [{"y": [1.0, 2.0]}]
+    for _ in range(2):
+        with Stop(time.monotonic() + SOON), pytest.raises(Stopped):
+            answer(model, ENDLESS)
+    assert len(stop._watch) == 1
 
 
 def test_a_graph_with_a_loop_has_five_seconds_or_until_nobody_waits(
@@ -186,6 +205,24 @@ def test_a_line_stops_what_was_asked_by_a_connection_that_is_gone(link: Link) ->
     ask(link, 1, ENDLESS)
     ask(link, 2, QUICK)
     assert told(link) == (2, Status.OUTPUTS)  # the fixture waits for the other one
+
+
+def test_a_line_stops_what_it_begins_for_a_connection_that_is_gone_by_then() -> None:
+    def predict(version: int, items: Any) -> list[dict[str, Any]]:
+        stop.look()
+        return [{"y": 1}]
+
+    line = Line(predict, dict)
+    mine, theirs = socket.socketpair()
+    content = frames.ask(7, 1, 60_000, [b"[1]"])[frames.HEAD.size :]
+    with mine, theirs:
+        one = Caller(line, theirs, None)
+        for has_left, status in ((True, Status.PROBLEM), (False, Status.OUTPUTS)):
+            one._is_over, one._is_stopping = True, not has_left
+            assert one._answer(Kind.ASK, 7, content)
+            kind, number, told = frames.receive(mine)
+            assert (kind, number) == (Kind.REPLY, 7)
+            assert frames.read_reply(told)[1][0][0] == status
 
 
 def test_a_batch_that_was_taken_for_a_quick_one_holds_up_no_others(
