@@ -58,13 +58,19 @@ def _resumed(gen: PQGen[T]) -> PQGen[T]:
 
 
 def lives(server: psycopg.ConnectionInfo) -> bool:
-    """Whether it answers a newcomer. Not libpq's ping, which holds Python's lock meanwhile."""
+    """Whether it answers a newcomer, be it by a refusal: one that shuts down, or wants TLS at once.
+
+    Not libpq's ping, which holds Python's lock meanwhile.
+    """
     try:
         with _reached(server) as link:
             link.sendall(SSL_REQUEST)
-            return bool(link.recv(1))
-    except OSError:
+            link.recv(1)
+    except (TimeoutError, BlockingIOError):  # the latter where a socket's line is full
         return False
+    except OSError:
+        pass
+    return True
 
 
 def _reached(server: psycopg.ConnectionInfo) -> socket.socket:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import dj_database_url
@@ -81,6 +83,20 @@ def test_a_server_that_falls_silent_is_given_up_and_found_again(
 
 def test_a_server_that_lives_may_take_as_long_as_it_likes(connection: Any) -> None:
     assert answer(connection, "SELECT 8 FROM pg_sleep(0.5)") == 8
+
+
+def test_a_server_that_refuses_newcomers_lives(
+    proxy: Proxy,
+) -> None:
+    """As one that shuts down once its sessions have ended."""
+    refuse = socket.create_server(("127.0.0.1", 0))
+    server = SimpleNamespace(host="127.0.0.1", hostaddr="", port=0)
+    server.port = refuse.getsockname()[1]
+    threading.Thread(target=lambda: refuse.accept()[0].close()).start()
+    assert patience.lives(server)  # type: ignore[arg-type]
+    assert not patience.lives(server)  # type: ignore[arg-type]
+    refuse.close()
+    assert patience.lives(server)  # type: ignore[arg-type]
 
 
 def test_what_a_server_that_lives_is_slow_to_take_is_sent_whole(
