@@ -9,11 +9,15 @@ from django.dispatch import receiver
 
 
 @receiver(connection_created, dispatch_uid="compass.postgres")
-def plain_plans(connection: Any, **_: Any) -> None:
-    """No compiling of plans: it takes longer than our statements do.
+def begin(connection: Any, **_: Any) -> None:
+    """Patience with bounds, and no compiling of plans: it takes longer than our statements do.
 
-    By a statement, for PgBouncer refuses a start-up parameter.
+    The latter by a statement, for PgBouncer refuses a start-up parameter.
     """
     if connection.vendor == "postgresql":
+        # Imported here because it imports the driver.
+        from compass.patience import Patient
+
+        connection.connection.__class__ = Patient
         with connection.cursor() as cursor:
             cursor.execute("SET jit = off")

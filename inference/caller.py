@@ -31,6 +31,14 @@ log = logging.getLogger(__name__)
 SPARE = 4  # threads of a connection that wait for a turn; more end
 HANDSHAKE = 5.0  # seconds
 TURN_WITHIN = 0.3  # seconds; a pass that takes longer holds up nobody
+# A host that is gone says nothing; its connections end all the same.
+ALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5),  # seconds
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 3),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 10_000),  # milliseconds
+)
 AT_ONCE = 1.0  # seconds that a batch taken for a quick one may hold up those behind it
 
 
@@ -62,6 +70,8 @@ class Caller:
                 _check(self.link, self.secret)
                 self.link.settimeout(None)
                 self.link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                for option in ALIVE:
+                    self.link.setsockopt(*option)
             self._send(frames.frame(Kind.PONG, 0, frames.dumps(self.line.tell())))
         except OSError as error:
             log.warning("A connection to the line was refused: %s", error)
@@ -102,7 +112,10 @@ class Caller:
                 self._end()
 
     def _another(self) -> None:
-        threading.Thread(target=self._work, name="line", daemon=True).start()
+        try:
+            threading.Thread(target=self._work, name="line", daemon=True).start()
+        except RuntimeError as error:  # this one reads on when it has answered
+            log.warning("No thread reads on: %s", error)
 
     def _next(self) -> tuple[Kind, int, bytes] | None:
         """The next batch; None once the other side left."""
@@ -149,6 +162,8 @@ class Caller:
             version, milliseconds, lists = frames.read_ask(content)
             until = began + milliseconds / 1000
             stop = self._stops[number] = Stop(min(until, began + within))
+            if self._is_over and not self._is_stopping:  # before it stood there
+                stop.now()
             turn = self.line.turn(version)
             has_turn = turn.acquire(timeout=0 if within < math.inf else TURN_WITHIN)
             if not has_turn and within < math.inf:

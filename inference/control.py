@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from celery.worker.control import control_command
@@ -13,6 +15,7 @@ from django.db import DatabaseError, connection
 from inference import predictor
 from inference.cache import Facts, Loaded, ModelCache
 from inference.commands import failed, problem_of
+from inference.stop import Stop, Stopped
 from registry.addresses import resolve
 from registry.errors import Problem
 from registry.models import ModelVersion
@@ -20,6 +23,7 @@ from registry.models import ModelVersion
 log = logging.getLogger(__name__)
 
 LONGEST = 3600.0  # seconds that somebody is kept waiting for a load
+WARM_UP_WITHIN = 10.0  # seconds
 
 
 class Control:
@@ -95,11 +99,15 @@ class Control:
 
 
 def warm_up(model: Loaded, facts: Facts) -> None:
-    """Let it answer its first example, so that no request meets what is slow only once."""
+    """Let it answer its first example, so that no request meets what is slow only once.
+
+    For a bounded time: a model that is at it is in use.
+    """
     row = ModelVersion.objects.filter(pk=facts.version).first()
     examples = row.signature.get("examples") if row is not None else None
     if examples:
-        predictor.answer(model, examples[:1], facts)
+        with suppress(Stopped), Stop(time.monotonic() + WARM_UP_WITHIN):
+            predictor.answer(model, examples[:1], facts)
 
 
 @control_command()

@@ -39,6 +39,9 @@ class Kind(IntEnum):
     DROP = 9  # nobody waits any more for the answer to that id; it comes nevertheless
 
 
+KINDS = {int(one): one for one in Kind}
+
+
 class Status(IntEnum):
     """What the bytes of one answer are."""
 
@@ -126,11 +129,17 @@ def dumps(value: Any) -> bytes:
 
 
 def receive(link: socket.socket) -> tuple[Kind, int, bytes]:
-    """The next frame, waiting for it. Raises Broken, and TimeoutError between frames."""
-    length, kind, number = HEAD.unpack(read(link, HEAD.size))
-    if not 5 <= length <= LONGEST:
-        raise Broken(f"a frame of {length} bytes")
-    return Kind(kind), number, read(link, length - 5)
+    """The next frame, waiting for it; those of a kind that only later versions know are skipped.
+
+    Raises Broken, and TimeoutError between frames.
+    """
+    while True:
+        length, kind, number = HEAD.unpack(read(link, HEAD.size))
+        if not 5 <= length <= LONGEST:
+            raise Broken(f"a frame of {length} bytes")
+        content = read(link, length - 5)
+        if kind in KINDS:
+            return KINDS[kind], number, content
 
 
 def read(link: socket.socket, size: int) -> bytes:

@@ -18,13 +18,14 @@ from inference import memory
 from inference.cache import Facts
 from inference.claims import Claims
 from inference.hand import ALIVE
-from inference.spare import Spare
+from inference.spare import SILENT_AFTER, Spare
 from inference.standby import Order
 
 MOST = 7
 LOOK_EVERY = 0.1  # seconds
 ENDS_WITHIN = 0.2  # seconds, once it is told to; and again, once it is killed
 STANDS_STILL = 10.0  # seconds without a word of a hand
+NEVER_BEGINS = SILENT_AFTER + 1.0  # seconds; by then the spare is seen to be silent
 SEEN_AFTER = 1.0  # seconds after which what a new hand computes is seen
 AGAIN_AFTER = 10.0  # seconds after one has left because others needed its core
 LARGEST = 256 * 1024**2  # bytes of a model that each hand may load again
@@ -98,6 +99,7 @@ class Hands:
         now = self._monotonic()
         if len(self._hands) < before:
             self._next = now + AGAIN_AFTER
+        self._forget_silent(now)
         most = min(MOST, settings.ENVIRONMENT.batch_processes - 1)
         more = min(more, most - len(self._hands))
         if left < self._worth or self._model_size > LARGEST or now < self._next:
@@ -136,6 +138,13 @@ class Hands:
         for one in self._hands:
             one.line.close()  # one that stands still in the kernel, or never told who it is
         self._hands.clear()
+
+    def _forget_silent(self, now: float) -> None:
+        """Have others in their place: the spare has not forked these."""
+        for one in self._hands[:]:
+            if not one.pid and now - one.heard > NEVER_BEGINS:
+                one.line.close()
+                self._hands.remove(one)
 
     def _hear_until_ended(self) -> None:
         end = self._monotonic() + ENDS_WITHIN

@@ -182,7 +182,12 @@ class Line:
                 continue
             caller = Caller(self, link, secret)
             self._callers.add(caller)
-            caller.begin()
+            try:
+                caller.begin()
+            except RuntimeError as error:
+                log.warning("A connection has no thread: %s", error)
+                self.leave(caller)
+                link.close()
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
@@ -21,6 +22,7 @@ from django.db import close_old_connections, connection
 from inference.differences import difference
 from inference.frames import Answer, Status
 from inference.routes import Watch
+from inference.stop import Stopped, StopWhen
 from registry.errors import Problem
 from registry.models import Second
 from registry.tally import Tally, merged
@@ -33,6 +35,8 @@ LARGEST = MOST_BYTES // 4  # bytes of one batch
 PIECE = 32  # items between two looks at whether somebody waits
 PAUSE = 0.005  # seconds until the next look
 PATIENCE = 10.0  # seconds that a batch half compared waits for nobody to wait
+YIELDS_AFTER = 1.0  # seconds of a piece, from which on whoever asks ends it
+LONGEST = 30.0  # seconds of a piece while nobody asks
 WRITE_EVERY = 0.5  # seconds
 MOST_TALLIES = 1000  # versions counted at a time
 ERROR = (
@@ -230,7 +234,7 @@ class Mirror:
     def _outputs(
         self, shadow: int, items: list[Any]
     ) -> tuple[list[dict[str, Any]], float | None] | None:
-        """The shadow's outputs and the seconds they took; None if somebody always waits."""
+        """The shadow's outputs and the seconds they took; None if it has to give way."""
         outputs: list[dict[str, Any]] = []
         spent = 0.0
         for start in range(0, len(items), PIECE):
@@ -240,9 +244,20 @@ class Mirror:
                     return None
                 self._sleep(PAUSE)
             began = self._monotonic()
-            outputs += self._predict(shadow, items[start : start + PIECE])
+            try:
+                with StopWhen(partial(self._has_to_end, began)):
+                    outputs += self._predict(shadow, items[start : start + PIECE])
+            except Stopped:
+                return None
             spent += self._monotonic() - began
         return outputs, spent
+
+    def _has_to_end(self, began: float) -> bool:
+        """Whether a piece that began then keeps others waiting, or the worker from its end."""
+        spent = self._monotonic() - began
+        if self._is_closed or spent > LONGEST:
+            return True
+        return spent > YIELDS_AFTER and not self._is_idle()
 
 
 def _read(content: bytes) -> list[Any]:

@@ -112,10 +112,12 @@ class Peer(asyncio.Protocol):
 
     def give_up(self) -> None:
         """Let others have what is in flight here."""
-        flights, self.flights = list(self.flights.values()), {}
+        flights, self.flights = self.flights, {}
         self.flying.clear()
         self.outstanding = 0
-        for flight in flights:
+        for number, flight in flights.items():
+            if self._transport is not None:  # for when it wakes up
+                self._transport.write(frames.frame(Kind.DROP, number))
             flight.lost()
 
     def data_received(self, data: bytes) -> None:

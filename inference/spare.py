@@ -2,7 +2,8 @@
 
 Python's lock keeps one process to one core, and a new program needs a second for its imports. A
 worker makes its spare while it is small and has one thread, so they share nearly all memory.
-One that died is made anew when it is wanted: as a program, for the worker has threads by then.
+One that died, or takes no order for long, is made anew when it is wanted: as a program, for the
+worker has threads by then.
 """
 
 from __future__ import annotations
@@ -17,19 +18,22 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
 from django.conf import settings
 from django.db import connections
 
-from inference.standby import HAND, Order, serve, stay_shared
+from inference.standby import HAND, TAKEN, Order, serve, stay_shared
 from registry.confined import ROOT
 from registry.forks import fork
 
 log = logging.getLogger(__name__)
 
 ANEW_AFTER = 60.0  # seconds between two that are made anew
+SILENT_AFTER = 30.0  # seconds from an order; the first may have to import everything
+ENDS_WITHIN = 1.0  # seconds, once it is killed
 READY_FD = "COMPASS_READY_FD"  # the pipe on which the stack waits for the worker's word
 
 
@@ -52,6 +56,7 @@ class Spare:
         self._link: socket.socket | None = None
         self._wait: Callable[[], object] = lambda: None
         self._next = -math.inf  # when it may be made anew
+        self._orders = deque[float]()  # when those were sent that it has not taken
         self.pid = 0
 
     @classmethod
@@ -77,7 +82,12 @@ class Spare:
         while self._link is not None or self._is_made_anew():
             assert self._link is not None
             try:
+                if self._is_silent(self._link):
+                    log.warning("The spare process %s takes no orders", self.pid)
+                    self._forget()
+                    continue
                 socket.send_fds(self._link, [words], [line.fileno()])
+                self._orders.append(self._monotonic())
                 return True
             except ConnectionError:
                 log.warning("The spare process %s has died", self.pid)
@@ -86,6 +96,14 @@ class Spare:
                 log.warning("The spare process forks no hand: %s", error)
                 return False
         return False
+
+    def _is_silent(self, link: socket.socket) -> bool:
+        """Whether it has long had an order that it does not take."""
+        with suppress(BlockingIOError):
+            while self._orders and link.recv(len(TAKEN)):
+                self._orders.popleft()
+        now = self._monotonic()
+        return bool(self._orders) and now - self._orders[0] > SILENT_AFTER
 
     def _fork(self) -> None:
         mine, theirs = _pair()
@@ -137,13 +155,22 @@ class Spare:
         self._link, self.pid, self._wait = link, pid, wait
 
     def _forget(self) -> None:
-        """Leave no remains of one that has closed its link, which is nearly its last deed."""
+        """Leave no remains of it, its hands included."""
         assert self._link is not None
         self._link.close()
         self._link = None
-        with suppress(ProcessLookupError, ChildProcessError):
+        self._orders.clear()
+        with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
-            self._wait()
+        # One that stands still in the kernel must hold nobody up.
+        reaper = threading.Thread(target=_reap, args=(self._wait,), daemon=True)
+        reaper.start()
+        reaper.join(ENDS_WITHIN)
+
+
+def _reap(wait: Callable[[], object]) -> None:
+    with suppress(ChildProcessError):
+        wait()
 
 
 def _pair() -> tuple[socket.socket, socket.socket]:

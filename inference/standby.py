@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 TITLE = "compass: spare process for batches"
 HAND = "inference.hand.work"
 LONGEST_ORDER = 64 * 1024  # bytes
+TAKEN = b"."  # its answer to an order
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 PREPARED = ("numpy", "onnxruntime")  # imported for the first order
 
@@ -48,6 +49,8 @@ def serve(link: socket.socket, main: str) -> None:
                 _hand_out(json.loads(words), line, link, _prepared(main))
             except OSError as error:
                 log.warning("No hand: %s", error)
+        with suppress(OSError):  # the worker ends, or reads none
+            link.send(TAKEN, socket.MSG_DONTWAIT)
 
 
 def stay_shared() -> None:

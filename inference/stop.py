@@ -6,12 +6,15 @@ between two nodes of its graph, told to by a thread that is awake only while pas
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 from weakref import WeakSet
+
+log = logging.getLogger(__name__)
 
 LOOK_EVERY = 0.1  # seconds, while passes run
 QUIET = 20  # looks that find none, until there is none any more
@@ -42,6 +45,26 @@ class Stop:
 
     def __exit__(self, *_: object) -> None:
         _here.stop = NEVER
+
+
+class StopWhen(Stop):
+    """Also once `is_over` says so, which any thread may ask and which never raises."""
+
+    __slots__ = ("_is_over", "_until")
+
+    def __init__(self, is_over: Callable[[], bool]) -> None:
+        self._is_over = is_over
+        super().__init__()
+
+    @property
+    def until(self) -> float:
+        if self._is_over():
+            self._until = -math.inf  # whatever it says later
+        return self._until
+
+    @until.setter
+    def until(self, moment: float) -> None:
+        self._until = moment
 
 
 NEVER = Stop()
@@ -125,10 +148,13 @@ def _register() -> _Passing:
 def _wake() -> None:
     with _watched:
         if not _watch:
-            _watch.append(
-                threading.Thread(target=_keep_looking, name="stop", daemon=True)
-            )
-            _watch[0].start()
+            one = threading.Thread(target=_keep_looking, name="stop", daemon=True)
+            try:
+                one.start()
+            except RuntimeError as error:  # the next pass tries again
+                log.warning("No thread watches passes: %s", error)
+                return
+            _watch.append(one)
         _awake.set()
 
 

@@ -109,8 +109,8 @@ class Worker:
         """Let running tasks go back in line after their next chunk."""
         if self._membership is not None:
             self._membership.leave()
-        self._close_line()
         self._stopping.set()
+        self._close_line()
 
     def stop(self) -> None:
         """Wait until no task is left here, for a bounded time."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import signal
 import subprocess
-import threading
 from pathlib import Path
 from typing import Any
 
-from registry import confined
+from registry import confined, turns
 from registry.errors import CATALOGUE, Problem
 
 log = logging.getLogger(__name__)
@@ -19,8 +18,7 @@ LONGEST = 120.0  # seconds, of which importing torch takes some
 PATIENCE = 30.0  # seconds to wait for the turn
 SPARE = 768 * 1024**2  # bytes of memory for any model
 TIMES = 4  # the size of its files, besides
-
-_turn = threading.BoundedSemaphore(1)  # it costs as much as a worker
+AT_ONCE = 1  # on a machine: it costs as much as a worker
 
 
 def run(directory: Path, predictor: str) -> dict[str, Any]:
@@ -28,13 +26,12 @@ def run(directory: Path, predictor: str) -> dict[str, Any]:
 
     `predictor` is a dotted path. Raises Problem `bad_model`, `unsafe_model`, `busy`.
     """
-    if not _turn.acquire(timeout=PATIENCE):
-        text = "Another model is being looked at; send this one again."
-        raise Problem("busy", text, retry_after=10)
     try:
-        return _run(directory, predictor)
-    finally:
-        _turn.release()
+        with turns.turn("model-trial", AT_ONCE, seconds=PATIENCE):
+            return _run(directory, predictor)
+    except TimeoutError:
+        text = "Another model is being looked at; send this one again."
+        raise Problem("busy", text, retry_after=10) from None
 
 
 def _run(directory: Path, predictor: str) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""A TCP proxy that can be cut: what is behind it is then neither reached nor told so politely."""
+"""A TCP proxy that can be cut: what is behind it is then neither reached nor told so politely.
+
+Or it is hushed: it takes all connections and passes nothing on.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,8 @@ class Proxy:
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._lock = threading.Lock()
         self._is_cut, self._is_closed = False, False
+        self._speaks = threading.Event()
+        self._speaks.set()
         threading.Thread(target=self._accept, name="proxy", daemon=True).start()
 
     def cut(self) -> None:
@@ -32,8 +37,15 @@ class Proxy:
     def mend(self) -> None:
         self._is_cut = False
 
+    def hush(self) -> None:
+        self._speaks.clear()
+
+    def speak(self) -> None:
+        self._speaks.set()
+
     def close(self) -> None:
         self._is_closed = True
+        self.speak()
         self._server.close()
         self._break_off()
 
@@ -79,6 +91,7 @@ class Proxy:
             with contextlib.suppress(OSError):
                 while not self._is_cut:
                     for key, _ in ready.select(1):
+                        self._speaks.wait()
                         source = key.fileobj
                         assert isinstance(source, socket.socket)
                         chunk = source.recv(CHUNK)

@@ -231,6 +231,24 @@ def test_a_hand_that_left_is_replaced_after_a_while(many: None) -> None:
     found.wait(lambda: True)
 
 
+def test_a_hand_that_never_begins_is_replaced(
+    many: None, sleeper: subprocess.Popen[bytes]
+) -> None:
+    spare, clock = Spares(), Ticking()
+    found = made(spare, clock=clock)
+    found.have(2, ENOUGH)
+    spare.lines[1].send(str(sleeper.pid).encode())
+    clock.now += 0.9 * hands.NEVER_BEGINS
+    assert found.have(0, ENOUGH)
+    assert [one.pid for one in found._hands] == [0, sleeper.pid]
+    clock.now += 0.2 * hands.NEVER_BEGINS
+    assert found.have(1, ENOUGH)
+    assert [one.pid for one in found._hands] == [sleeper.pid, 0]
+    assert len(spare.orders) == 3
+    spare.leave()
+    found.wait(lambda: True)
+
+
 @pytest.mark.parametrize(
     "found",
     [

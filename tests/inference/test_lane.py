@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from inference import crew, lane, line, peer, requests, stop
-from inference.frames import Status
+from inference import crew, frames, lane, line, peer, requests, stop
+from inference.frames import Kind, Status
 from inference.lane import Lane
 from inference.line import Line
 from inference.links import Place
@@ -625,3 +625,21 @@ def test_a_key_is_drawn_evenly_and_differently_for_each_alias() -> None:
     small = Found(1, "quick", 1, 4, None, CANARY, 0.1, "m@champion")
     for one in drawn:  # who is with the second stays there as its weight grows
         assert small.side(one) is small or SPLIT.side(one) is CANARY
+
+
+def test_what_a_silent_worker_still_has_is_dropped_there() -> None:
+    written, lost = list[bytes](), list[int]()
+
+    class Transport:
+        def write(self, content: bytes) -> None:
+            written.append(content)
+
+    one = peer.Peer(Place("still", "1", "", "", 0), {}, lambda: None)
+    one.connection_made(Transport())  # type: ignore[arg-type]
+    flight = peer.Flight(1, 1, lambda *_: None, lambda: lost.append(len(written)))
+    one.ask(flight, 5.0, [b"[1]"])
+    one.give_up()
+    assert written[1:] == [frames.frame(Kind.DROP, 1)]
+    assert lost == [2]
+    one.connection_lost(None)
+    assert len(written) == 2

@@ -19,6 +19,7 @@ from inference import caller, frames, gateway, known, line, links
 from inference.frames import Kind, Status
 from inference.line import Line
 from inference.links import Link, Place
+from inference.peer import Peer
 from inference.routes import Found
 from registry import cores
 from registry.errors import Problem
@@ -198,6 +199,34 @@ def test_nonsense_ends_its_connection_only(
     assert answers(link)[0] == 1
 
 
+LATER = frames.HEAD.pack(5 + 7, 99, 1) + b"content"  # of a kind that is not known
+
+
+def test_a_worker_skips_what_only_later_versions_say(link: Link) -> None:
+    link.socket.sendall(LATER)
+    ask(link, 1, FAST, b'[{"x": 1}]')
+    link.socket.sendall(LATER)
+    assert answers(link) == (1, [(Status.OUTPUTS, [{"y": 2}])])
+    ask(link, 2, FAST, b'[{"x": 2}]')
+    assert answers(link) == (2, [(Status.OUTPUTS, [{"y": 4}])])
+
+
+def test_whoever_asks_skips_what_only_later_workers_say(
+    open_line: tuple[Line, Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("frame", "reply"):
+        make = getattr(frames, name)
+        before = lambda *about, make=make: LATER + make(*about)  # noqa: E731
+        monkeypatch.setattr(frames, name, before)
+    link = Link(open_line[1])
+    assert link.told["versions"] == [FAST]
+    assert link.ask(FAST, b'[{"x": 4}]', 20) == (Status.OUTPUTS, b'[{"y":8}]')
+    link.close()
+    peer = Peer(open_line[1], {}, lambda: None)
+    peer.data_received(frames.frame(Kind.PONG, 0, b'{"versions": [3]}'))
+    assert peer.versions == {3}
+
+
 def test_a_watched_batch_is_answered_alike_and_told_of(
     open_line: tuple[Line, Place], link: Link
 ) -> None:
@@ -244,6 +273,9 @@ def test_other_hosts_must_hold_the_secret(
     away = Place("inference@one", "a", "", "127.0.0.1", port)
     link = Link(away)
     assert link.ask(FAST, b'[{"x": 4}]', 5) == (Status.OUTPUTS, b'[{"y":8}]')
+    (caller,) = one._callers  # if the other host is gone without a word, it ends
+    assert caller.link.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert caller.link.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) > 0
     link.close()
     settings.SECRET_KEY = "another"
     with pytest.raises(OSError, match=r"left|reset"):
@@ -271,6 +303,26 @@ def test_threads_end_with_their_connection(open_line: tuple[Line, Place]) -> Non
     while open_line[0]._callers or threading.active_count() > before:
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def test_while_no_thread_can_begin_those_that_are_there_answer(
+    open_line: tuple[Line, Place], link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        ask(link, 1, FAST, b'[{"x": 1}]')
+        ask(link, 2, BAD, b'[{"x": 1}]')
+        assert {answers(link)[0] for _ in range(2)} == {1, 2}
+        with pytest.raises(OSError, match=r"left|reset"):
+            Link(open_line[1])
+    until(lambda: open_line[0].outstanding == 0)
+    other = Link(open_line[1])
+    ask(other, 3, FAST, b'[{"x": 1}]')
+    assert answers(other)[0] == 3
+    other.close()
 
 
 @pytest.mark.django_db

@@ -62,6 +62,21 @@ PROGRAM = """
         again, words = ask(0)
         assert not os.path.exists(f"/proc/{first}")
         said = [said[0], words]
+    if "--stop" in sys.argv:
+        now = module.time.monotonic()
+        spare._monotonic = lambda: now
+        line, words = ask(0)
+        now += 10 * module.SILENT_AFTER
+        os.kill(spare.pid, signal.SIGSTOP)
+        unheard = [spare.hand({"n": 0})]
+        now += 0.9 * module.SILENT_AFTER
+        unheard.append(spare.hand({"n": 0}))
+        assert spare.pid == first
+        now += 0.2 * module.SILENT_AFTER
+        again, words = ask(0)
+        assert not os.path.exists(f"/proc/{first}")
+        assert not [one for one in unheard if one.recv(64)]
+        said = [said[0], words]
     told = [first, spare.pid, said]
     if "--again" in sys.argv:
         now = module.time.monotonic()
@@ -96,10 +111,11 @@ def test_each_hand_is_forked_from_the_spare_and_its_death_is_heard(
     gone(spare)
 
 
-def test_a_spare_that_died_takes_its_hands_along_and_the_next_order_begins_another(
-    program: list[str],
+@pytest.mark.parametrize("how", ["--lose", "--stop"])
+def test_a_spare_that_dies_or_is_silent_takes_its_hands_along_and_another_begins(
+    program: list[str], how: str
 ) -> None:
-    first, second, said = run(*program[1:], "--lose")
+    first, second, said = run(*program[1:], how)
     assert first != second
     assert [parent for _, _, parent, _ in said] == [first, second]
     assert [threads for _, _, _, threads in said] == [1, 1]

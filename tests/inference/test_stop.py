@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from inference import caller, frames, onnx_model, predictor, stop
+from inference import caller, control, frames, mirror, onnx_model, predictor, stop
 from inference.cache import Facts
+from inference.caller import Caller
 from inference.chunk import Chunk
 from inference.flow import Flow
 from inference.frames import Kind, Status
 from inference.line import Line
 from inference.links import Link, Place
+from inference.mirror import Mirror
 from inference.onnx_model import Predictor
-from inference.stop import Stop, Stopped
+from inference.stop import Stop, Stopped, StopWhen
 from registry.errors import BadItem
+from registry.models import ModelVersion
+from tests.inference import tiny
 from tests.inference.test_onnx import endless, examined
 
 FACTS = Facts(1, "net:1", "onnx", "d", 1)
@@ -94,6 +100,23 @@ def test_whoever_watches_sleeps_while_nothing_is_computed(
     monkeypatch.undo()
     with Stop(time.monotonic() + SOON), pytest.raises(Stopped):
         answer(model, ENDLESS)
+
+
+def test_whoever_watches_begins_once_a_thread_can_be_had(
+    model: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(stop, "_watch", [])
+    monkeypatch.setattr(stop, "_awake", threading.Event())
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert answer(model, QUICK) == [{"y": [1.0, 2.0]}]
+    for _ in range(2):
+        with Stop(time.monotonic() + SOON), pytest.raises(Stopped):
+            answer(model, ENDLESS)
+    assert len(stop._watch) == 1
 
 
 def test_a_graph_with_a_loop_has_five_seconds_or_until_nobody_waits(
@@ -184,6 +207,24 @@ def test_a_line_stops_what_was_asked_by_a_connection_that_is_gone(link: Link) ->
     assert told(link) == (2, Status.OUTPUTS)  # the fixture waits for the other one
 
 
+def test_a_line_stops_what_it_begins_for_a_connection_that_is_gone_by_then() -> None:
+    def predict(version: int, items: Any) -> list[dict[str, Any]]:
+        stop.look()
+        return [{"y": 1}]
+
+    line = Line(predict, dict)
+    mine, theirs = socket.socketpair()
+    content = frames.ask(7, 1, 60_000, [b"[1]"])[frames.HEAD.size :]
+    with mine, theirs:
+        one = Caller(line, theirs, None)
+        for has_left, status in ((True, Status.PROBLEM), (False, Status.OUTPUTS)):
+            one._is_over, one._is_stopping = True, not has_left
+            assert one._answer(Kind.ASK, 7, content)
+            kind, number, told = frames.receive(mine)
+            assert (kind, number) == (Kind.REPLY, 7)
+            assert frames.read_reply(told)[1][0][0] == status
+
+
 def test_a_batch_that_was_taken_for_a_quick_one_holds_up_no_others(
     link: Link, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,6 +252,72 @@ def test_a_flow_that_is_closed_stops_its_passes(model: Predictor) -> None:
     wait_until(lambda: flow._running)
     flow.close()
     wait_until(lambda: found)
+
+
+@pytest.mark.parametrize("why", ["somebody asks", "it is long", "the worker ends"])
+def test_a_shadow_gives_way_in_the_middle_of_a_pass(
+    model: Predictor, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    begun, is_idle, rows = threading.Event(), [True], list[Any]()
+
+    def predict(version: int, items: Any) -> list[dict[str, Any]]:
+        if items:
+            begun.set()
+        return answer(model, *items)
+
+    one = Mirror(
+        predict,
+        is_idle=lambda: is_idle[0],
+        has_room=lambda _: True,
+        write=lambda second, figures: rows.append(figures),
+    )
+    limit = "LONGEST" if why == "it is long" else "YIELDS_AFTER"
+    monkeypatch.setattr(mirror, limit, SOON)
+    lists, answers = [json.dumps([ENDLESS]).encode()], [(Status.OUTPUTS, b'[{"y":1}]')]
+    one.note((7, 2), 1, lists, answers, 0.1)
+    assert begun.wait(LONG)
+    if why == "somebody asks":
+        is_idle[0] = False
+    if why == "the worker ends":
+        one.close()
+    else:
+        wait_until(lambda: any("shadow" in figures for figures in rows))
+        one.close()
+    assert one._thread is not None
+    assert not one._thread.is_alive()
+    assert [f["shadow"] for f in rows if "shadow" in f] == [{"dropped": 1}]
+
+
+def test_a_shadow_may_go_on_for_a_while_though_somebody_asks() -> None:
+    now, is_idle = [0.0], [True]
+    one = Mirror(
+        lambda *_: [],
+        is_idle=lambda: is_idle[0],
+        has_room=lambda _: True,
+        monotonic=lambda: now[0],
+    )
+    with StopWhen(lambda: one._has_to_end(0.0)):
+        is_idle[0], now[0] = False, 0.9 * mirror.YIELDS_AFTER
+        stop.look()
+        is_idle[0], now[0] = True, 0.9 * mirror.LONGEST
+        stop.look()
+        is_idle[0] = False
+        with pytest.raises(Stopped):
+            stop.look()
+        is_idle[0] = True
+        with pytest.raises(Stopped):
+            stop.look()
+
+
+@pytest.mark.django_db
+def test_a_model_that_never_answers_its_example_is_not_in_use_for_ever(
+    model: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = tiny.make_version()
+    ModelVersion.objects.filter(pk=row.pk).update(signature={"examples": [ENDLESS]})
+    monkeypatch.setattr(control, "WARM_UP_WITHIN", SOON)
+    with Stop(time.monotonic() + LONG):
+        control.warm_up(model, replace(FACTS, version=row.pk))
 
 
 def wait_until(done: Callable[[], Any]) -> None:
