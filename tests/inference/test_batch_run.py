@@ -168,9 +168,9 @@ def test_a_cancel_is_seen_while_a_pass_takes_long_that_was_quick_before(
     monkeypatch.setattr(tiny.Predictor, "predict", predict_or_hang)
     run(task, cache, is_revoked=cancel)
     assert task.state == State.CANCELLED
-    here, other = where
+    here, *others = where  # more than one, if a core is free
     assert here == threading.current_thread().name
-    assert other.startswith("shard-network")
+    assert all(other.startswith("shard-network") for other in others)
 
 
 def test_a_cancel_wins_over_a_result_that_is_ready(
