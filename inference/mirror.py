@@ -121,6 +121,8 @@ class Mirror:
         if not self._waiting or not self._is_idle():
             return False
         with self._changed:
+            if not self._waiting:
+                return False  # closed meanwhile
             batch = self._waiting.popleft()
             self._bytes -= batch.size
         try:

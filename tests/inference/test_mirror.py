@@ -224,3 +224,17 @@ def test_closing_writes_what_was_counted(scene: Scene) -> None:
     scene.mirror.close()
     assert not thread.is_alive()
     assert sum(one["answered"][str(FIRST)]["count"] for one in scene.rows[SECOND]) == 1
+
+
+def test_one_that_is_closed_while_it_looks_whether_anybody_waits_asks_nothing(
+    scene: Scene,
+) -> None:
+    scene.note(1)
+    scene.mirror._thread = None
+
+    def close() -> bool:
+        scene.mirror.close()
+        return True
+
+    scene.mirror._is_idle = close
+    assert not scene.mirror.step()
