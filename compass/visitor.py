@@ -10,7 +10,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from compass import asks, replies
+from compass import asks, heads, replies
 from compass.admission import Admission
 from compass.asked import Asked
 from compass.ended import is_reset
@@ -257,11 +257,11 @@ class Visitor(asyncio.Protocol):
 
         What still comes within `linger` seconds is dropped: a reset would overtake the answer.
         """
+        request_id = request_id or self._request_id() or replies.new_id()
         self._early, self._is_refused = b"", True
         self._intake.end()
         if self.transport is None:
             return
-        request_id = request_id or replies.new_id()
         self.transport.write(
             replies.bad(problem, request_id, replies.SECURE, is_last=True)
         )
@@ -269,6 +269,15 @@ class Visitor(asyncio.Protocol):
             asyncio.get_running_loop().call_later(linger, self.close)
         else:
             self.transport.close()
+
+    def _request_id(self) -> str:
+        """The client's own id of the request that is answered next."""
+        if self._is_djangos and self.tunnel is not None:
+            return self.tunnel.request_id
+        if self._asked is not None:
+            return self._asked.head.request_id
+        end = self._early.find(b"\r\n\r\n")
+        return heads.request_id(self._early[:end]) if end >= 0 else ""
 
     def give_up(self) -> None:
         """Close the connection, and say so to who waits for an answer that has not begun."""
