@@ -20,6 +20,7 @@ BAD = b"HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\n"
 REASONS = {
     400: b"Bad Request",
     404: b"Not Found",
+    413: b"Payload Too Large",
     422: b"Unprocessable Entity",
     429: b"Too Many Requests",
     500: b"Internal Server Error",

@@ -378,6 +378,24 @@ def test_an_item_for_which_a_loop_never_ends_fails_alone(
     assert "did not end" in bad["error"]["detail"]
 
 
+def test_an_item_whose_answer_is_longer_than_any_that_is_given_fails_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(onnx_model, "MOST", 100)
+    found = examined(
+        model(
+            [node("ConstantOfShape")],
+            [("x", INT64, [2])],
+            [("y", FLOAT, [None, None])],
+        )
+    )
+    facts = Facts(1, "net:1", "onnx", "d", 1)
+    items = [{"x": [10, 10]}, {"x": [101, 1]}, {"x": [1, 2]}]
+    good, bad, other = predictor.answer(found, items, facts)
+    assert (np.shape(good["y"]), other) == ((10, 10), {"y": [[0.0, 0.0]]})
+    assert "101 values" in bad["error"]["detail"]
+
+
 @pytest.mark.parametrize("at", [0, 10, 57, 130])
 def test_a_file_that_is_cut_or_flipped_is_refused_or_still_a_graph(
     api: APIClient, at: int
