@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -178,8 +177,8 @@ def problem_response(error: Exception, context: Mapping[str, Any]) -> Response |
     )
     if header := getattr(error, "auth_header", None):
         response["WWW-Authenticate"] = header
-    if problem.retry_after is not None:
-        response["Retry-After"] = str(max(1, math.ceil(problem.retry_after)))
+    if (seconds := problem.wait) is not None:
+        response["Retry-After"] = str(seconds)
     return response
 
 
