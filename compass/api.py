@@ -117,7 +117,8 @@ class StrictJSONParser(JSONParser):
         except RecursionError:
             raise exceptions.ParseError("The JSON is nested too deep.") from None
         except ValueError as error:
-            raise exceptions.ParseError(f"The body is not JSON: {error}.") from None
+            text = f"The body is not JSON: {plain.why(error)}."
+            raise exceptions.ParseError(text) from None
         if not isinstance(value, dict):
             raise exceptions.ParseError("The body must be a JSON object.")
         for name in getattr(view, "texts", ()):
