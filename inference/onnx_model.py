@@ -98,7 +98,9 @@ class Predictor:
     def predict(self, encoded: Sequence[Encoded]) -> list[dict[str, Any]]:
         """One answer for each item, in order; items of one shape go together if they may."""
         answers: list[dict[str, Any]] = [{} for _ in encoded]
-        for places in self._passes(encoded):
+        for number, places in enumerate(self._passes(encoded)):
+            if number:
+                stop.look()
             some = [encoded[n] for n in places]
             found = onnx_items.answers(self.outputs, self._run(some), len(some))
             for n, one in zip(places, found, strict=True):
