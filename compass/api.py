@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -118,7 +117,8 @@ class StrictJSONParser(JSONParser):
         except RecursionError:
             raise exceptions.ParseError("The JSON is nested too deep.") from None
         except ValueError as error:
-            raise exceptions.ParseError(f"The body is not JSON: {error}.") from None
+            text = f"The body is not JSON: {plain.why(error)}."
+            raise exceptions.ParseError(text) from None
         if not isinstance(value, dict):
             raise exceptions.ParseError("The body must be a JSON object.")
         for name in getattr(view, "texts", ()):
@@ -178,8 +178,8 @@ def problem_response(error: Exception, context: Mapping[str, Any]) -> Response |
     )
     if header := getattr(error, "auth_header", None):
         response["WWW-Authenticate"] = header
-    if problem.retry_after is not None:
-        response["Retry-After"] = str(max(1, math.ceil(problem.retry_after)))
+    if (seconds := problem.wait) is not None:
+        response["Retry-After"] = str(seconds)
     return response
 
 

@@ -61,7 +61,11 @@ def read(head: bytes) -> Head | None:
 
 def request_id(head: bytes) -> str:
     """The client's own id of the request, if it is sane."""
-    found = REQUEST_ID.findall(head)
+    return sane_id(REQUEST_ID.findall(head))
+
+
+def sane_id(found: list[bytes]) -> str:
+    """What a request's fields of that name say, if it is one sane id."""
     theirs = found[0].strip().decode("latin-1") if len(found) == 1 else ""
     return theirs if SANE.match(theirs) else ""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from random import getrandbits
 from types import SimpleNamespace
 
@@ -20,6 +19,7 @@ BAD = b"HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\n"
 REASONS = {
     400: b"Bad Request",
     404: b"Not Found",
+    413: b"Payload Too Large",
     422: b"Unprocessable Entity",
     429: b"Too Many Requests",
     500: b"Internal Server Error",
@@ -50,8 +50,7 @@ def bad(
     body = dumps(problem_body(SimpleNamespace(request_id=request_id), problem))
     first = BAD % (problem.status, REASONS.get(problem.status, b"Error"))
     parts = [first, common, b"X-Request-ID: %b\r\n" % request_id.encode()]
-    if problem.retry_after is not None:
-        seconds = max(1, math.ceil(problem.retry_after))
+    if (seconds := problem.wait) is not None:
         parts.append(b"Retry-After: %d\r\n" % seconds)
     if is_last:
         parts.append(LAST)

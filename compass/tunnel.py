@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import httptools
 
+from compass import heads
 from registry.errors import Problem
 
 if TYPE_CHECKING:
@@ -97,6 +98,13 @@ class Tunnel(asyncio.Protocol):
         return self._counts.is_sealed
 
     @property
+    def request_id(self) -> str:
+        """The client's own id of the one request that has no answer, if it is sane."""
+        counts = self._counts
+        is_one = counts.begun == counts.answered + 1
+        return heads.sane_id(counts.ids) if is_one else ""
+
+    @property
     def is_owing(self) -> bool:
         """Whether all requests are whole, by HTTP/1.1, and the next answer has not begun."""
         is_new = self._requests.get_http_version() == "1.1"
@@ -123,6 +131,7 @@ class _Counts:
         self.is_sealed = False  # no longer to be told; the connection stays Django's
         self.keeps_alive = False  # as the latest answer says
         self.requests: Any = None
+        self.ids: list[bytes] = []  # of the request that began last
         self._head: bytes | None = None  # of the answer to a HEAD request, so far
         self._expect_answer()
 
@@ -162,6 +171,7 @@ class _Counts:
 
     def begin(self) -> None:
         self.begun += 1
+        self.ids = []
         if self._head is not None:  # its answer is looked for apart
             self.is_sealed = True
 
@@ -200,6 +210,10 @@ class _Requests:
 
     def on_message_begin(self) -> None:
         self.counts.begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == b"x-request-id":
+            self.counts.ids.append(value)
 
     def on_headers_complete(self) -> None:
         method = self.counts.requests.get_method()

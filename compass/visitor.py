@@ -10,7 +10,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from compass import asks, replies
+from compass import asks, heads, replies
 from compass.admission import Admission
 from compass.asked import Asked
 from compass.ended import is_reset
@@ -225,12 +225,12 @@ class Visitor(Reader):
 
         What still comes is dropped, for a while if it was not let in: a reset would overtake the answer.
         """
+        request_id = self._request_id(by) or replies.new_id()
         is_told, self._is_refused, self._early = self._is_refused, True, b""
         self._intake.end()
         if self.transport is None or is_told:
             return
         self.front.refused.note({problem.code: {by.rate if by is not None else "": 1}})
-        request_id = (by.request_id if by is not None else "") or replies.new_id()
         self.transport.write(
             replies.bad(problem, request_id, replies.SECURE, is_last=True)
         )
@@ -238,6 +238,17 @@ class Visitor(Reader):
             asyncio.get_running_loop().call_later(LINGER, self.close)
         else:
             self.transport.close()
+
+    def _request_id(self, by: Admission | None) -> str:
+        """The client's own id of the request that is answered next."""
+        if by is not None:
+            return by.request_id
+        if self._is_djangos and self.tunnel is not None:
+            return self.tunnel.request_id
+        if self._asked is not None:
+            return self._asked.head.request_id
+        end = self._early.find(b"\r\n\r\n")
+        return heads.request_id(self._early[:end]) if end >= 0 else ""
 
     def give_up(self) -> None:
         """Close the connection, and say so to who waits for an answer that has not begun."""

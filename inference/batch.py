@@ -113,7 +113,9 @@ class BatchRun:
         except Problem as problem:
             if isinstance(problem, BadData):
                 raise
-            final = self._fail("model_unavailable", problem.detail)
+            is_deadly = problem.code == "internal"
+            reason = "error" if is_deadly else "model_unavailable"
+            final = self._fail(reason, problem.detail)
         else:
             final = lambda: self.task.complete(result)  # noqa: E731
         self._beat_if_possible()

@@ -24,6 +24,7 @@ WATCH = struct.Struct("!QQB")  # second, shadow or 0, kind of the rest
 LENGTH = struct.Struct("!I")
 ANSWER = struct.Struct("!BI")
 LONGEST = 256 * 1024**2  # bytes of a frame
+MOST_ANSWERS = 128 * 1024**2  # bytes of the answers of one frame
 CHALLENGE = 32  # bytes
 
 
@@ -144,12 +145,16 @@ def receive(link: socket.socket) -> tuple[Kind, int, bytes]:
 
 def read(link: socket.socket, size: int) -> bytes:
     content = link.recv(size, socket.MSG_WAITALL) if size else b""
-    while len(content) < size:
-        piece = link.recv(size - len(content))
+    if len(content) == size:
+        return content
+    pieces, left = [content], size - len(content)
+    while left:
+        piece = link.recv(left)
         if not piece:
             raise Broken("the other side left")
-        content += piece
-    return content
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
 
 
 def sign(secret: str, challenge: bytes) -> bytes:

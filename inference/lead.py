@@ -16,7 +16,13 @@ from inference.bulk import Answerer, Batch, ByModel, Same
 from inference.cache import Facts, Loaded, ModelCache
 from inference.choice import Choice, settle
 from inference.claims import Claims
-from inference.ending import AWAY, RETRY_EVERY, Ended
+from inference.ending import (
+    AWAY,
+    DEADLY,
+    RETRY_EVERY,
+    Ended,
+    ends_its_workers,
+)
 from inference.gathering import Gathering
 from inference.hands import Hands
 from inference.holding import Held
@@ -98,6 +104,11 @@ class Lead:
             self._batch.files.forget()
             self._patient(self._claims.forget)
         choice = self._settle()
+        if ends_its_workers(self.task):
+            self._divide()
+            problem = Problem("internal", DEADLY)
+            self._tell_all(problem)
+            raise problem
         self._say(f"Predicting {params['count']} items with {choice.model}.")
         held = Held(self._cache, choice.version_id, self._sleep)
         held.start()

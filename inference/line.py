@@ -134,6 +134,7 @@ class Line:
             for n, some in asked:
                 answers[n] = _outputs(outputs[at : at + len(some)])
                 at += len(some)
+            _hold_to_a_frame(answers)
         except Stopped:
             raise
         except Exception as error:
@@ -212,6 +213,25 @@ def _outputs(outputs: list[dict[str, Any]]) -> Answer:
         log.exception("A model's answer cannot be written as JSON")
         text = "The model's answer cannot be written as JSON."
         return _problem(Problem("internal", text))
+
+
+def _hold_to_a_frame(answers: list[Answer]) -> None:
+    """Leave out the longest, where they are too many bytes for one frame."""
+    sizes = [len(content) for _, content in answers]
+    total = sum(sizes)
+    if total <= frames.MOST_ANSWERS:
+        return
+    for n in sorted(range(len(sizes)), key=sizes.__getitem__, reverse=True):
+        if total <= frames.MOST_ANSWERS:
+            return
+        total -= sizes[n]
+        text = f"The answer would have {sizes[n]:,} bytes"
+        if sizes[n] > frames.MOST_ANSWERS:
+            text += f"; at most {frames.MOST_ANSWERS:,} are given. Ask for fewer items."
+            answers[n] = _problem(Problem("too_large", text))
+        else:
+            text += ", and others that came with it have many too."
+            answers[n] = _problem(Problem("busy", text, retry_after=1))
 
 
 def _problem(problem: Problem) -> Answer:

@@ -22,11 +22,18 @@ SIZES = (1, 2, 3, 4, 8, 16, 32, 64, 128, 224)  # tried for axes that may have an
 TOLERANCE = 1e-4  # of an output, relative where it is larger than one
 LONGEST = 5.0  # seconds of a pass through a graph with loops
 OVERHEAD = 512 * 1024  # bytes of a session besides its weights
+MOST = (
+    8 * 1024**2
+)  # numbers of the answers of a pass; no other thread runs while they are read
 Encoded = tuple[Array, ...]
 
 
 class Endless(BadItem):
     """A loop of the graph that does not end, or takes too long."""
+
+
+class TooMuch(BadItem):
+    """The answer is longer than any that is given."""
 
 
 class Predictor:
@@ -91,7 +98,9 @@ class Predictor:
     def predict(self, encoded: Sequence[Encoded]) -> list[dict[str, Any]]:
         """One answer for each item, in order; items of one shape go together if they may."""
         answers: list[dict[str, Any]] = [{} for _ in encoded]
-        for places in self._passes(encoded):
+        for number, places in enumerate(self._passes(encoded)):
+            if number:
+                stop.look()
             some = [encoded[n] for n in places]
             found = onnx_items.answers(self.outputs, self._run(some), len(some))
             for n, one in zip(places, found, strict=True):
@@ -117,6 +126,11 @@ class Predictor:
         else:
             given = [np.stack(column) for column in columns]
         outputs = self._pass(dict(zip(self.names, given, strict=True)))
+        count = sum(np.size(one) for one in outputs)
+        if count > MOST:
+            raise TooMuch(
+                f"The answer has {count:,} values; at most {MOST:,} are given."
+            )
         if self.rows is Rows.WHOLE:
             return [np.asarray(one)[None] for one in outputs]
         for one in outputs:

@@ -49,7 +49,9 @@ class Peer(asyncio.Protocol):
         self.outstanding = 0  # lists of items
         self.is_stuck = False
         self._transport: Any = None
-        self._number, self._buffer = 0, b""
+        self._number = 0
+        self._pieces: list[bytes] = []  # of a frame that is not whole
+        self._missing = 0  # bytes of it
         self._pinged_at: float | None = None
 
     @classmethod
@@ -121,12 +123,19 @@ class Peer(asyncio.Protocol):
             flight.lost()
 
     def data_received(self, data: bytes) -> None:
-        data = self._buffer + data if self._buffer else data
-        at, size = 0, len(data)
+        if self._pieces:
+            self._pieces.append(data)
+            self._missing -= len(data)
+            if self._missing > 0:
+                return
+            data = b"".join(self._pieces)
+            self._pieces.clear()
+        at, size, needed = 0, len(data), HEAD.size
         while size - at >= HEAD.size:
             length, kind, number = HEAD.unpack_from(data, at)
             end = at + 4 + length
             if end > size:
+                needed = 4 + length
                 break
             try:
                 self._take(kind, number, data[at + HEAD.size : end])
@@ -135,7 +144,9 @@ class Peer(asyncio.Protocol):
                 self.close()
                 return
             at = end
-        self._buffer = data[at:]
+        if at < size:
+            self._pieces.append(data[at:])
+            self._missing = needed - (size - at)
 
     def _take(self, kind: int, number: int, content: bytes) -> None:
         self._pinged_at, self.is_stuck = None, False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,6 +53,9 @@ CATALOGUE: dict[str, tuple[int, str]] = {
 }
 
 
+AGAIN_AFTER = 5  # seconds until another try, where a 503 tells no other time
+
+
 class Problem(Exception):
     """An error with a code of the catalogue and a sentence for the user.
 
@@ -78,6 +82,13 @@ class Problem(Exception):
     @property
     def title(self) -> str:
         return CATALOGUE[self.code][1]
+
+    @property
+    def wait(self) -> int | None:
+        """The whole seconds of `Retry-After`, which each 503 has."""
+        if self.retry_after is not None:
+            return max(1, math.ceil(self.retry_after))
+        return AGAIN_AFTER if self.status == 503 else None
 
     def as_dict(self) -> dict[str, Any]:
         """The short form that stands beside one item of many."""

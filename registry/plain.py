@@ -20,10 +20,19 @@ def read_object(content: bytes) -> dict[str, Any]:
         )
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+    except ValueError as error:
+        raise ValueError(why(error)) from None
     if not isinstance(value, dict):
         raise ValueError("it is not an object")
     _check(value, 0)
     return value
+
+
+def why(error: ValueError) -> str:
+    """What is wrong with JSON, as json says it but where that is meant for its caller."""
+    said = str(error)
+    is_long = "set_int_max_str_digits" in said
+    return "a whole number has too many digits" if is_long else said
 
 
 def text(value: object) -> str:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from registry import plain
 from registry.errors import BadData
 from registry.lines import MAX_COLUMNS, PREVIEW, Findings, Lines, shown
 
@@ -24,7 +25,8 @@ def inspect_jsonl(lines: Lines) -> Findings:
         except RecursionError:
             raise BadData("the JSON is nested too deep", row=row) from None
         except ValueError as error:
-            raise BadData(f"the line is not JSON: {error}", row=row) from None
+            text = f"the line is not JSON: {plain.why(error)}"
+            raise BadData(text, row=row) from None
         if not isinstance(value, dict):
             raise BadData("the line is not a JSON object", row=row)
         columns |= dict.fromkeys(shown(name) for name in value)

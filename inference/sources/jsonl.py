@@ -14,6 +14,7 @@ import orjson
 from inference.sources import Record, Records, Tick
 from inference.sources.lines import BOM, NOTHING, Lines
 from inference.texts import Typed
+from registry import plain
 from registry.errors import BadItem, Problem
 
 BLOCK = (
@@ -162,8 +163,10 @@ def _value(line: bytes) -> Any:
     """What a line holds that is no JSON of the quick kind; a BadItem if it is none at all."""
     try:
         return json.loads(line, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        return BadItem(f"The line is no JSON: {error}"[:200])
+    except RecursionError:
+        return BadItem("The line is no JSON: it is nested too deep.")
+    except ValueError as error:
+        return BadItem(f"The line is no JSON: {plain.why(error)}"[:200])
 
 
 def _refuse(name: str) -> float:

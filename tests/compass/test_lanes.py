@@ -163,6 +163,7 @@ def test_both_lanes_say_alike_that_none_can_be_served(
     tiny.make_version("broken", 3.0, **BROKEN)
     body = {"model": ["none", "broken"], "inputs": [{"x": 1}]}
     raw, django = front.ask(body, bearer), front.ask(body, bearer, DJANGO)
+    assert raw.headers["retry-after"] == "5"
     assert raw.is_raw_lane
     assert raw.without_its_own() == django.without_its_own()
     assert (raw.status, raw.body["code"]) == (503, "model_unavailable")
@@ -225,6 +226,7 @@ def test_both_lanes_refuse_alike_what_cannot_be_served(
     body = {"model": "broken", "inputs": [{"x": 1}]}
     raw, django = front.ask(body, bearer), front.ask(body, bearer, DJANGO)
     assert (raw.status, raw.body["code"]) == (503, "model_unavailable")
+    assert raw.headers["retry-after"] == "5"
     assert raw.is_raw_lane
     assert raw.without_its_own() == django.without_its_own()
 

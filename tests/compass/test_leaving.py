@@ -149,7 +149,8 @@ def test_what_takes_too_long_is_told_so(
     path: str,
 ) -> None:
     monkeypatch.setattr(leaving, "WITHIN", 0.1)
-    request = raw_request(bearer).replace(PREDICT.encode(), path.encode())
+    request = raw_request(bearer, extra="X-Request-ID: mine.1\r\n")
+    request = request.replace(PREDICT.encode(), path.encode())
     with socket.create_connection(("127.0.0.1", front.port), 30) as link:
         link.sendall(request)
         until(lambda: is_asked(front))
@@ -160,5 +161,6 @@ def test_what_takes_too_long_is_told_so(
     assert b"Retry-After: 1" in head
     assert b"Connection: close" in head
     told = json.loads(body)
+    assert told["request_id"] == "mine.1"
     assert (told["code"], "was stopped" in told["detail"]) == ("busy", True)
     assert ("not known" in told["detail"]) is (path == DJANGO)

@@ -116,3 +116,22 @@ def test_a_connection_is_free_when_the_body_ends_after_its_answer(
     assert (client.answers, tunnel.is_busy) == (0, True)
     tunnel.send(b"0\r\n\r\n")
     assert (client.answers, tunnel.is_busy) == (1, False)
+
+
+def test_the_id_of_the_one_request_that_waits_is_told_and_never_anothers(
+    tunnel: Any,
+) -> None:
+    def named(name: bytes) -> bytes:
+        return GET.replace(b"\r\n\r\n", b"\r\nX-REQUEST-ID: %b\r\n\r\n" % name)
+
+    tunnel.send(named(b"one"))
+    assert tunnel.request_id == "one"
+    tunnel.send(named(b"two"))
+    assert tunnel.request_id == ""
+    tunnel.data_received(ANSWER + b"\r\nhello")
+    assert tunnel.request_id == "two"
+    tunnel.data_received(ANSWER + b"\r\nhello")
+    for odd in (GET, named(b"no{}"), named(b"a\r\nx-request-id: b")):
+        tunnel.send(odd)
+        assert tunnel.request_id == ""
+        tunnel.data_received(ANSWER + b"\r\nhello")

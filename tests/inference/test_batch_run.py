@@ -10,9 +10,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import OperationalError, transaction
 
-from inference import batch, batches, shards, stop, work
+from inference import batch, batches, ending, shards, stop, work
 from inference.batch import BatchRun
 from inference.cache import ModelCache
+from inference.claims import Claims
 from inference.forms import FORMS
 from inference.shards import Files, write_items
 from inference.sinks.files import Joined
@@ -123,6 +124,49 @@ def test_a_model_deleted_meanwhile_fails_all_items(
     run(task, cache)
     assert (task.state, task.reason) == (State.FAILED, "model_unavailable")
     assert [one["error"]["code"] for one in rows(task)] == ["unknown_model"] * 2
+
+
+def lose_worker(task: Task, node: Node, *, done: int | None = None) -> None:
+    """One attempt that ends with its worker, after it has done that shard."""
+    task.start(node)
+    if done is not None:
+        Claims(task.pk, task.attempt, "gone").note({done: 0})
+    task.release("node_lost", "It came back under a new incarnation.")
+    task.assign(node)
+
+
+def test_a_batch_over_which_workers_end_again_and_again_tells_it_to_all_items(
+    placed: Callable[..., Task], cache: ModelCache, inference_node: Node
+) -> None:
+    task = placed(*range(70))
+    task.start(inference_node)
+    Claims(task.pk, task.attempt, "gone").divide(18)
+    task.release("worker_stopped", "")
+    task.assign(inference_node)
+    for _ in range(ending.DEADLY_AFTER):
+        lose_worker(task, inference_node)
+    run(task, cache)
+    assert (task.state, task.reason) == (State.FAILED, "error")
+    assert "brings them down" in task.message
+    assert [one["error"]["code"] for one in rows(task)] == ["internal"] * 70
+
+
+def test_a_batch_whose_workers_end_goes_on_as_long_as_parts_of_it_get_done(
+    placed: Callable[..., Task], cache: ModelCache, inference_node: Node
+) -> None:
+    task = placed(*range(20, 90))
+    task.start(inference_node)
+    claims = Claims(task.pk, task.attempt, "gone")
+    claims.divide(18)
+    task.release("worker_stopped", "")
+    task.assign(inference_node)
+    for n in range(ending.DEADLY_AFTER):
+        lose_worker(task, inference_node, done=0 if n == 2 else None)
+    run(task, cache)
+    assert task.state == State.COMPLETED
+    assert [one["output"]["y"] for one in rows(task)] == [
+        2.0 * n for n in range(20, 90)
+    ]
 
 
 def test_a_cancel_is_honoured_between_chunks(

@@ -9,13 +9,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.conf import settings
 
-from inference import caller, frames, gateway, known, line, links
+from inference import caller, frames, gateway, known, line, links, peer
 from inference.frames import Kind, Status
 from inference.line import Line
 from inference.links import Link, Place
@@ -114,6 +116,46 @@ def test_a_batch_is_computed_as_one_and_answered_apart(link: Link, room: Room) -
 def test_what_is_odd_is_left_and_hurts_no_neighbour(link: Link, odd: bytes) -> None:
     ask(link, 1, FAST, odd, b'[{"x": 1}]')
     assert answers(link)[1] == [(Status.ODD, None), (Status.OUTPUTS, [{"y": 2}])]
+
+
+@pytest.mark.parametrize(
+    ("most", "code"), [(20, "too_large"), (35, "busy")], ids=["alone", "together"]
+)
+def test_of_answers_too_long_for_one_frame_the_longest_are_left_out(
+    link: Link, monkeypatch: pytest.MonkeyPatch, most: int, code: str
+) -> None:
+    monkeypatch.setattr(frames, "MOST_ANSWERS", most)
+    ask(link, 1, FAST, b'[{"x":1}]', b'[{"x":1},{"x":2},{"x":3}]', b'[{"x":4}]')
+    first, (status, told), third = answers(link)[1]
+    assert (first[1], third[1]) == ([{"y": 2}], [{"y": 8}])
+    assert (status, told["code"]) == (Status.PROBLEM, code)
+    assert "25 bytes" in told["detail"]
+
+
+class Piece(bytes):
+    """What came by a socket, and is not to be copied once more for each piece behind it."""
+
+    def __radd__(self, other: bytes) -> bytes:
+        raise AssertionError("copied")
+
+
+def test_a_long_frame_is_put_together_once() -> None:
+    whole = frames.reply(5, 0.1, [(Status.OUTPUTS, bytes(1000))])
+    pieces = [Piece(whole[at : at + 7]) for at in range(0, len(whole), 7)]
+    link: Any = SimpleNamespace(recv=lambda size, flags=0: pieces.pop(0)[:size])
+    assert frames.read(link, len(whole)) == whole
+    told: list[Any] = []
+    one = peer.Peer(Place("w", "1", "", "", 0), {}, lambda: None)
+    for number, size in ((1, 3), (2, 1000), (3, 40)):
+        reply = partial(lambda number, _, found: told.append((number, found)), number)
+        one.flights[number] = peer.Flight(FAST, 1, reply, lambda: None)
+        one.outstanding += 1
+        whole = frames.reply(number, 0.1, [(Status.OUTPUTS, bytes(size))])
+        two = whole + frames.frame(Kind.PONG, 0, b'{"versions": [7]}')
+        for at in range(0, len(two), 11):
+            one.data_received(Piece(two[at : at + 11]))
+        assert (told[-1], one.versions) == ((number, [(0, bytes(size))]), {7})
+    assert (len(told), one.outstanding) == (3, 0)
 
 
 @pytest.mark.parametrize(("workers", "at_once"), [(1, 4), (2, 2), (8, 1)])

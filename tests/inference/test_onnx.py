@@ -17,7 +17,7 @@ from django.core.management import call_command
 from onnx import TensorProto, helper, numpy_helper
 from rest_framework.test import APIClient
 
-from inference import loading, onnx_model, predictor, tuning, worker
+from inference import loading, onnx_model, predictor, stop, tuning, worker
 from inference.batch import BatchRun
 from inference.cache import Facts
 from inference.onnx_items import Rows
@@ -376,6 +376,47 @@ def test_an_item_for_which_a_loop_never_ends_fails_alone(
     good, bad = predictor.answer(found, items, facts)
     assert good == {"y": [1.0, 2.0]}
     assert "did not end" in bad["error"]["detail"]
+
+
+def test_an_item_whose_answer_is_longer_than_any_that_is_given_fails_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(onnx_model, "MOST", 100)
+    found = examined(
+        model(
+            [node("ConstantOfShape")],
+            [("x", INT64, [2])],
+            [("y", FLOAT, [None, None])],
+        )
+    )
+    facts = Facts(1, "net:1", "onnx", "d", 1)
+    items = [{"x": [10, 10]}, {"x": [101, 1]}, {"x": [1, 2]}]
+    good, bad, other = predictor.answer(found, items, facts)
+    assert (np.shape(good["y"]), other) == ((10, 10), {"y": [[0.0, 0.0]]})
+    assert "101 values" in bad["error"]["detail"]
+
+
+def test_nobody_who_has_left_is_computed_for_in_the_next_of_several_passes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = examined(
+        model(
+            [node("ConstantOfShape")],
+            [("x", INT64, [2])],
+            [("y", FLOAT, [None, None])],
+        )
+    )
+    wanted, passes, run = stop.Stop(), list[Any](), found._pass
+
+    def leave(given: Any) -> Any:
+        passes.append(given)
+        wanted.now()
+        return run(given)
+
+    monkeypatch.setattr(found, "_pass", leave)
+    with wanted, pytest.raises(stop.Stopped):
+        found.predict([found.encode({"x": [1, 2]})] * 3)
+    assert len(passes) == 1
 
 
 @pytest.mark.parametrize("at", [0, 10, 57, 130])

@@ -142,6 +142,7 @@ def test_json_lines_are_objects():
         (b'{"a": 1}\n{"a":\n', "row 2: the line is not JSON"),
         (b'{"a": NaN}\n', "row 1: the line is not JSON: NaN"),
         (b'{"a": 1e999}\n', "row 1: the line is not JSON"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "row 1: the line is not JSON: a whole number"),
         (b'{"a": "\xff"}\n', "row 1: the text is not UTF-8"),
         (b"[" * 100_000 + b"\n", "row 1: the JSON is nested too deep"),
         (b"\n", "the file is empty"),
