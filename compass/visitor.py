@@ -91,8 +91,7 @@ class Visitor(Reader):
 
     def _see_if_gone(self) -> None:
         if self._has_ended and self.transport is not None:
-            descriptor = self.transport.get_extra_info("socket").fileno()
-            if is_reset(descriptor):
+            if is_reset(self.transport.get_extra_info("socket").fileno()):
                 self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
