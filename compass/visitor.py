@@ -90,9 +90,10 @@ class Visitor(Reader):
         return True
 
     def _see_if_gone(self) -> None:
-        if self._has_ended and self.transport is not None:
-            if is_reset(self.transport.get_extra_info("socket").fileno()):
-                self.transport.abort()
+        if not self._has_ended or self.transport is None:
+            return
+        if is_reset(self.transport.get_extra_info("socket").fileno()):
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
@@ -224,7 +225,7 @@ class Visitor(Reader):
 
         What still comes is dropped, for a while if it was not let in: a reset would overtake the answer.
         """
-        request_id = self._request_id(by) or replies.new_id()
+        request_id = (by.request_id if by else self._request_id()) or replies.new_id()
         is_told, self._is_refused, self._early = self._is_refused, True, b""
         self._intake.end()
         if self.transport is None or is_told:
@@ -238,10 +239,8 @@ class Visitor(Reader):
         else:
             self.transport.close()
 
-    def _request_id(self, by: Admission | None) -> str:
+    def _request_id(self) -> str:
         """The client's own id of the request that is answered next."""
-        if by is not None:
-            return by.request_id
         if self._is_djangos and self.tunnel is not None:
             return self.tunnel.request_id
         if self._asked is not None:
