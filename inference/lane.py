@@ -79,7 +79,12 @@ class Lane:
             queue.is_due = True
             asyncio.get_running_loop().call_soon(self._pump_due, queue)
 
-    def _pump_due(self, queue: Queue) -> None:
+    def _pump_due(self, queue: Queue, seen: int = 0) -> None:
+        """Send those who came; while a batch is out and each turn brings more, the rest is awaited."""
+        count = len(queue.waiting)
+        if queue.flights and seen < count < LARGEST:
+            asyncio.get_running_loop().call_soon(self._pump_due, queue, count)
+            return
         queue.is_due = False
         self._pump(queue)
 

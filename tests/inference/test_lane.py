@@ -207,6 +207,27 @@ def test_what_comes_at_once_goes_together_if_it_does_not_take_long(
     assert taken == ([[0, 1, 2, 3]] if is_short else [[0], [1], [2, 3]])
 
 
+def test_while_a_batch_is_out_the_next_waits_for_as_long_as_each_turn_brings_more(
+    room: Room,
+) -> None:
+    worker = room.worker("one")
+
+    async def play(one: Lane) -> None:
+        some = [Asked(one, "slow", 0)]
+        await until(lambda: worker.batches)
+        for n in range(1, 5):
+            some.append(Asked(one, "slow", n))
+            await asyncio.sleep(0)
+        assert one._queues["slow"].flights == 1
+        await until(lambda: len(worker.batches) == 2)
+        assert [batch[1:] for batch in worker.batches] == [[0], [1, 2, 3, 4]]
+        worker.gate.set()
+        for each in some:
+            await each.outputs()
+
+    room.run(play)
+
+
 def test_a_batch_that_is_full_is_not_waited_with(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
