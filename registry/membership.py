@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import signal
 import threading
 from collections.abc import Callable
@@ -63,7 +64,11 @@ class Membership(threading.Thread):
         self.node.stop()
 
     def run(self) -> None:
-        while not self._left.wait(BEAT_EVERY.total_seconds()):
+        every = BEAT_EVERY.total_seconds()
+        # The nodes of a host begin together; their beats would take its cores together for ever.
+        pause = every * random.random()  # noqa: S311
+        while not self._left.wait(pause):
+            pause = every
             try:
                 if not self.beat():
                     log.error("Another life of %s has begun; this one ends", self.node)

@@ -136,3 +136,20 @@ def test_an_earlier_life_tells_nothing(time: Any) -> None:
     join()
     assert not member.beat()
     assert Node.objects.get().gpus == []
+
+
+def test_nodes_that_begin_together_do_not_beat_together(
+    time: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership, "BEAT_EVERY", datetime.timedelta(seconds=8))
+    monkeypatch.setattr(membership.random, "random", lambda: 0.25)
+    member, pauses = join(), list[float]()
+
+    class Left:
+        def wait(self, seconds: float) -> bool:
+            pauses.append(seconds)
+            return len(pauses) == 3
+
+    monkeypatch.setattr(member, "_left", Left())
+    member.run()
+    assert pauses == [2, 8, 8]
