@@ -9,6 +9,7 @@ import secrets
 import select
 import socket
 import time
+import weakref
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -97,6 +98,8 @@ class Link:
         except BaseException:
             self.socket.close()
             raise
+        # Also where its thread ends, or whoever connected was cancelled meanwhile.
+        self._close = weakref.finalize(self, self.socket.close)
 
     def ask(
         self,
@@ -159,7 +162,12 @@ class Link:
         return json.loads(content)
 
     def close(self) -> None:
-        self.socket.close()
+        self._close()
+
+    def give(self) -> socket.socket:
+        """The connection, which is no longer this link's to close."""
+        self._close.detach()
+        return self.socket
 
 
 def introduce(link: socket.socket, secret: str) -> None:

@@ -66,7 +66,7 @@ class Peer(asyncio.Protocol):
 
         peer = cls(place, link.told, lost)
         link.socket.setblocking(False)
-        await loop.create_connection(lambda: peer, sock=link.socket)
+        await loop.create_connection(lambda: peer, sock=link.give())
         return peer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

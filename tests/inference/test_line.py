@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import threading
@@ -482,3 +483,15 @@ def test_another_worker_answers_for_one_that_stands_still(
     monkeypatch.setattr(gateway, "Link", connect)
     for one in gateway._local.links.values():
         one.close()
+
+
+def test_a_connection_that_is_dropped_is_closed_and_one_that_is_given_away_is_not(
+    open_line: Any,
+) -> None:
+    dropped, given = Link(open_line[1]), Link(open_line[1])
+    closed, kept = dropped.socket, given.give()
+    del dropped, given
+    gc.collect()
+    assert closed.fileno() == -1
+    assert kept.fileno() != -1
+    kept.close()
