@@ -93,6 +93,9 @@ class Lane:
             most = IN_FLIGHT * queue.width * max(1, len(self._crew.peers))
             if queue.flights >= most:
                 return
+            # What a worker died of is alone with it: whoever is out beside it would die along.
+            if queue.flights and (queue.is_alone or queue.waiting[0].tries):
+                return
             found = self._lookups.known(queue.address)
             if found is None:
                 queue.is_looking = True
@@ -171,6 +174,7 @@ class Lane:
             )
             self._flying.difference_update(batch)
             queue.flights -= 1
+            queue.is_alone = False
             # Sent before the answers are written: the worker is not to wait for them.
             self._pump_after(queue)
             deleted: list[Request] = []
@@ -186,6 +190,7 @@ class Lane:
         def lost() -> None:
             self._flying.difference_update(batch)
             queue.flights -= 1
+            queue.is_alone = False
             ask_again(batch)
 
         def ask_again(some: Sequence[Request]) -> None:
@@ -200,6 +205,7 @@ class Lane:
 
         self._flying.update(batch)
         queue.flights += 1
+        queue.is_alone = batch[0].tries > 0
         left = max(one.deadline for one in batch) - time.monotonic()
 
         def is_wanted() -> bool:

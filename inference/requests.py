@@ -65,12 +65,13 @@ class Queue:
     """The requests for one address, first in first out; `seconds` of work a request lately."""
 
     __slots__ = (
-        "address", "flights", "is_due", "is_looking", "seconds", "waiting", "width",
+        "address", "flights", "is_alone", "is_due", "is_looking", "seconds", "waiting", "width",
     )  # fmt: skip
 
     def __init__(self, address: str) -> None:
         self.address, self.waiting = address, deque[Request]()
         self.seconds, self.is_looking = 0.0, False
+        self.is_alone = False  # what is out has lost a worker before
         self.is_due = False  # a batch is about to be sent
         self.flights, self.width = 0, 1  # batches that are out, versions that answer
 
