@@ -14,7 +14,6 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 
 from inference import onnx_planes
 
-OPSET = 13  # from which on axes and pads are inputs
 LARGEST = (
     4 << 20
 )  # bytes of a convolution's tables, which are to stay in a core's cache
@@ -26,10 +25,7 @@ Array = np.ndarray[Any, Any]
 
 def look_up(model: ModelProto) -> int:
     """Rewrite those of the graph itself, not of graphs within; how many."""
-    opsets = {one.domain: one.version for one in model.opset_import}
-    if opsets.get("", opsets.get("ai.onnx", 0)) < OPSET:
-        return 0
-    return _Graph(model.graph).rewrite()
+    return _Graph(model.graph).rewrite() if onnx_planes.is_recent(model) else 0
 
 
 class _Graph:

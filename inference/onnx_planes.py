@@ -33,10 +33,13 @@ ALONE = frozenset(
 
 def widen(model: ModelProto) -> int:
     """Rewrite those of the graph itself, not of graphs within; how many."""
+    return _Graph(model.graph).rewrite() if is_recent(model) else 0
+
+
+def is_recent(model: ModelProto) -> bool:
+    """Whether axes and pads are inputs in the language of the graph."""
     opsets = {one.domain: one.version for one in model.opset_import}
-    if opsets.get("", opsets.get("ai.onnx", 0)) < OPSET:
-        return 0
-    return _Graph(model.graph).rewrite()
+    return opsets.get("", opsets.get("ai.onnx", 0)) >= OPSET
 
 
 class _Graph:

@@ -442,6 +442,26 @@ def test_what_workers_die_of_takes_no_neighbour_along(room: Room) -> None:
     assert sum(13 in batch[1:] for batch in worker.batches) == lane.TRIES
 
 
+def test_what_lost_a_worker_is_asked_again_with_nobody_of_its_address_beside_it(
+    room: Room,
+) -> None:
+    worker, flights = room.worker("one"), list[int]()
+    worker.deadly = 13
+
+    async def play(one: Lane) -> None:
+        def predict(version: int, items: Any) -> list[dict[str, Any]]:
+            flights.append(one._queues["quick"].flights)
+            return worker.predict(version, items)
+
+        worker.line._predict = predict
+        asked = [Asked(one, "quick", n) for n in (1, 13, 2, 3)]
+        for each in asked:
+            await each.answer
+
+    room.run(play)
+    assert set(flights) == {1}
+
+
 def test_a_silent_worker_loses_its_batches_to_another(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
