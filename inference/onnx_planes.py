@@ -39,7 +39,7 @@ def widen(model: ModelProto) -> int:
 def is_recent(model: ModelProto) -> bool:
     """Whether axes and pads are inputs in the language of the graph."""
     opsets = {one.domain: one.version for one in model.opset_import}
-    return opsets.get("", opsets.get("ai.onnx", 0)) >= OPSET
+    return bool(opsets.get("", opsets.get("ai.onnx", 0)) >= OPSET)
 
 
 class _Graph:
